@@ -590,6 +590,51 @@ def test_parts_of_arrays():
     assert kept[-1] < 4000 * 15 * 24  # less than a row of two arguments for each element
 
 
+@njit
+def along_lines(x):
+    """Indices that change their sign along a loop, and such that do not."""
+    n, total, at = x.size, 0.0, -7
+    y = np.zeros_like(x)
+    for k in range(6):
+        for j in range(5):
+            y[j] += x[at + j] * x[3 - at + j]
+        for j in range(2, k + 3):
+            y[k + 2 - j] += x[j] * x[n - 1 - j]
+        for j in range(4):
+            total += k * x[at - j + 1] * y[j]
+        at += 3
+    return total + y[0]
+
+
+def test_indices_of_either_sign_along_a_loop():
+    x = np.random.default_rng(11).uniform(0.5, 1.5, 17)
+    value, by = func.value_and_grad(along_lines)(x)
+    assert value == along_lines(x)
+    np.testing.assert_allclose(by, _by_complex_steps(along_lines, x), rtol=1e-13, atol=1e-13)
+
+
+@njit
+def of_dear_functions(x, n):
+    """Functions whose results are kept, or whose slopes, in branches too, beside remainders of integers."""
+    y, total = x.copy(), 0.0
+    for i in range(n):
+        for j in range(x.size):
+            if y[j] > 1.0:
+                y[j] = np.exp(-y[j]) * np.cos(total)
+            else:
+                y[j] += np.tanh(x[(i * j) % x.size]) ** 0.5
+            s = np.sin(y[j] * x[j])
+            total += s * np.log(1.0 + np.exp(s)) * (0.3 * i) ** x[j]
+    return total
+
+
+def test_results_and_slopes_of_dear_functions_are_kept():
+    x = np.random.default_rng(12).uniform(0.5, 1.5, 9)
+    value, by = func.value_and_grad(of_dear_functions)(x, 4)
+    assert value == of_dear_functions(x, 4)
+    np.testing.assert_allclose(by, _by_complex_steps(of_dear_functions, x, 4), rtol=1e-13)
+
+
 def _by_complex_steps(function, x, *args):
     steps = 1e-30j * np.eye(x.size)
     return [np.imag(function.py_func(x + step, *args)) / 1e-30 for step in steps]

@@ -165,13 +165,14 @@ def _lowered(context: Any, builder: Any, text: Texts, kinds: Sequence[Any], retu
     module, words = builder.module, [types.int64] * 3
     name = f"{builder.function.name}.nest{len(module.functions)}"
     dividing = context.subtarget(error_model=create_error_model("numpy", context))  # what would raise has raised
-    reverse = Function(dividing, module, Text(text.reverse, text.scope), words, types.int64, f"{name}.reverse")
+    backwards = Text(text.reverse, text.scope, text.regions)
+    reverse = Function(dividing, module, backwards, words, types.int64, f"{name}.reverse")
     called = llvm.Function(module, llvm.FunctionType(WORD, [WORD] * 3), f"{name}.called")
     inner = llvm.IRBuilder(called.append_basic_block())
     status, begin = reverse.call(inner, called.args)
     inner.ret(inner.select(status.is_error, WORD(tape.NO_MEMORY), begin))
     scope = {**text.scope, "address_of_reverse": Address(called)}
-    forward = Function(context, module, Text(text.forward, scope), kinds, returns, f"{name}.forward")
+    forward = Function(context, module, Text(text.forward, scope, text.regions), kinds, returns, f"{name}.forward")
     for function in (forward.function, reverse.function, called):
         function.linkage = "internal"
     return forward

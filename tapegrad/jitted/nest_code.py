@@ -3,8 +3,9 @@
 The forward function takes the values of its arrays into the tape, but for those that it only reads and whose values the
 reverse doesn't need, and runs the nest on these. What it keeps besides, one number after the other, are *slots*: an
 element of an array that the nest writes to, where the value is needed again (a partial derivative, or an index, is made
-of it), and a scalar that comes from before, where a piece of straight code or a loop needs it. Where an array has fewer
-stores than such elements, what a store overwrites is kept instead, and the reverse restores the array, store by store
+of it), a scalar that comes from before, where a piece of straight code or a loop needs it, and the result of a dear
+function, which takes longer than memory (`Analysis._is_dear`), or its slope. Where an array has fewer stores than such
+elements, what a store overwrites is kept instead, and the reverse restores the array, store by store
 (`Analysis.restored`). All else is computed again by the reverse function, which goes through the nest backwards, piece
 by piece; a piece takes as many slots whatever its branches do, and the reverse finds them by counting down. Of `min`
 and `max` a byte may tell which operand was taken, in place of both: bytes are behind the slots, and counted likewise.
@@ -26,12 +27,13 @@ another one adds to: those are vectors.
 from __future__ import annotations
 
 import operator
+import sys
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad.jitted.names import POWERS
+from tapegrad.jitted.names import POWERS, RULES
 from tapegrad.jitted.nest_types import Names
 from tapegrad.jitted.nests import (
     OP_OF,
@@ -51,6 +53,12 @@ from tapegrad.ops.declare import parameters
 
 _TURNS = 8  # that a loop is thought to have
 _CHEAP = {operator.add, operator.sub, operator.mul, operator.neg, operator.pos, np.divide, np.square, None}  # twice
+# What takes no longer than to write a number and to read it. All else with a derivative is dear: its result is kept.
+_FAST = {"add", "sub", "mul", "div", "neg", "clone", "abs", "square", "reciprocal", "deg2rad", "rad2deg", "copysign",
+         "maximum", "minimum", "fmax", "fmin", "_builtin_max", "_builtin_min", "clamp", "sqrt"}  # fmt: skip
+# Sine and cosine of one number take little longer than one of them, where the C library has a function for both, which
+# gives the same as theirs to the last bit.
+_TWINS = {"sin", "cos"} if sys.platform == "linux" else set[str]()
 _SIGNS = {
     operator.add: "+", operator.sub: "-", operator.mul: "*", operator.truediv: "/", operator.floordiv: "//",
     operator.mod: "%", operator.pow: "**", operator.lt: "<", operator.le: "<=", operator.gt: ">", operator.ge: ">=",
@@ -67,6 +75,8 @@ class Op:
     xs: list[Operand]
     kept: int | None = None  # the operand that is an element, which stays as it is where it is chosen
     choice: int | None = None  # the byte that tells which operand was taken, in place of what that is made of
+    slot: int | None = None  # of its result, where that is dear
+    slope: int | None = None  # of its partial derivative, where both together are less dear
 
 
 @dataclass(eq=False)
@@ -182,12 +192,14 @@ class Analysis:
         self._lift([self.top])
         self._keep([self.top], [])
         for piece in self.pieces:
-            for node in _nodes_of(piece.nodes, (Get, Put)):
+            for node in _nodes_of(piece.nodes, (Get, Put, Op)):
                 if node.slot is not None:
                     node.slot, piece.n = piece.n, piece.n + 1
             for node in _nodes_of(piece.nodes, Op):
                 if node.choice is not None:
                     node.choice, piece.n_choices = piece.n_choices, piece.n_choices + 1
+                if node.slope is not None:
+                    node.slope, piece.n = piece.n, piece.n + 1
         self.has_choices = any(piece.n_choices for piece in self.pieces)
 
     # --- parts
@@ -349,11 +361,15 @@ class Analysis:
                         found = True
                         if node.function in (min, max) and sum(self._n_slots(piece, x) for x in node.xs) > 1:
                             node.choice = 0  # numbered later
+                        if self._is_dear(piece, node) and OP_OF[node.function].name in _TWINS:
+                            node.slope = 0  # numbered later
                         for i, x in enumerate(node.xs):
                             if is_active(x):
                                 barred.add(str(x))
-                                need(*([] if node.choice == 0 else _for_partial(node, i)))
-                    if node.y in needed:
+                                need(*([] if 0 in (node.choice, node.slope) else _for_partial(node, i)))
+                    if node.y in needed and self._is_dear(piece, node):
+                        node.slot = 0  # numbered later
+                    elif node.y in needed:
                         need(*node.xs)
                 else:
                     is_met = False
@@ -372,6 +388,11 @@ class Analysis:
 
         walk(piece.nodes)
 
+    def _is_dear(self, piece: Piece, node: Op) -> bool:
+        """Whether a result is better kept than computed again."""
+        is_fast = node.function not in RULES or OP_OF[node.function].name in _FAST or exponent_of(node) is not None
+        return piece.kinds[node.y] in "af" and not is_fast
+
     def _n_slots(self, piece: Piece, x: Operand) -> int:
         """How many slots a value would take."""
         made = {node.y: node for node in piece.nodes if isinstance(node, (Op, Get))}
@@ -380,6 +401,8 @@ class Analysis:
             node = made.get(waiting.pop())
             if isinstance(node, Get):
                 n += node.array in self.names.written
+            elif node is not None and self._is_dear(piece, node):
+                n += 1
             elif node is not None:
                 waiting += node.xs
         return n

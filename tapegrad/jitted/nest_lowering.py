@@ -12,7 +12,7 @@ import ast
 import functools
 import hashlib
 import operator
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,11 +55,15 @@ class Address:
 
 
 class Text:
-    """A function's text, and what its global names are."""
+    """A function's text, and what its global names are.
 
-    def __init__(self, text: str, scope: dict[str, Any]) -> None:
+    In `regions` are names of arrays, and of addresses, and in which region the memory is that is met by them: what
+    is in one region is not in another.
+    """
+
+    def __init__(self, text: str, scope: dict[str, Any], regions: Mapping[str, str] | None = None) -> None:
         self.tree: Any = ast.parse(text).body[0]
-        self.text, self.scope = text, scope
+        self.text, self.scope, self.regions = text, scope, regions or {}
         self.nodes = list(_statements(self.tree.body))
         self.parameters = [a.arg for a in self.tree.args.args]
 
@@ -78,6 +82,7 @@ class Function:
         self.of: dict[str, Any] = dict(zip(text.parameters, kinds, strict=True))
         self.returns, self.name = returns, name or text.symbol(kinds)
         self.resolved: dict[Any, Any] = {}
+        self.met: dict[str, tuple[Any, Any]] = {}  # by region: the metadata of what meets it
         self._infer()
         self.function = module.globals.get(self.name)
         if self.function is None:
@@ -216,7 +221,31 @@ class Function:
         if node.func.id.removesuffix("_any") in ("get", "put", "add", "take"):
             return self.element(node.func.id, node)
         function, given = self.text.scope.get(node.func.id, getattr(_BUILTINS, node.func.id, None)), node.args
-        return self.operation(function, [self.value(a) for a in given])
+        found = self.operation(function, [self.value(a) for a in given])
+        if found is None or not given or not isinstance(given[0], ast.Name) or given[0].id not in self.text.regions:
+            return found
+        return found._replace(write=lambda: self.meeting(given[0].id, found.write))
+
+    def meeting(self, name: str, write: Callable[[], Any]) -> Any:
+        """Write what reads or writes memory at an address, or elements of an array."""
+        block, n = self.builder.block, len(self.builder.block.instructions)
+        found = write()
+        if name in self.text.regions:
+            for instruction in block.instructions[n:]:
+                if isinstance(instruction, (ir.LoadInstr, ir.StoreInstr)):
+                    for kind, of in zip(("alias.scope", "noalias"), self.region(self.text.regions[name]), strict=True):
+                        instruction.set_metadata(kind, of)
+        return found
+
+    def region(self, name: str) -> tuple[Any, Any]:
+        """The metadata of what meets a region: that it does, and that it meets no other."""
+        if not self.met:
+            of = {one: self.module.add_metadata([one, self.module.add_metadata([self.name])])
+                  for one in sorted(set(self.text.regions.values()))}  # fmt: skip
+            for one, itself in of.items():
+                others = [other for other in of.values() if other is not itself]
+                self.met[one] = self.module.add_metadata([itself]), self.module.add_metadata(others)
+        return self.met[name]
 
     def element(self, word: str, node: Any) -> Value | None:
         """An element of an array: get it, put one there, add to it, take it away."""
@@ -244,7 +273,8 @@ class Function:
             self.builder.store(found.type(0.0), at)
             return found
 
-        return Value(kind.dtype if word in ("get", "take") else types.none, locals()[word])
+        write = locals()[word]
+        return Value(kind.dtype if word in ("get", "take") else types.none, lambda: self.meeting(name, write))
 
     def pointer(self, name: str, index: Sequence[Value], wraps: bool) -> Any:
         """Where an element is; an index may be negative where it `wraps`."""

@@ -58,6 +58,17 @@ def chosen(typingctx, p, bar):
     return types.float64(types.float64, types.float64), codegen
 
 
+@intrinsic
+def weighed_by(typingctx, p, bar):
+    """A partial derivative that was kept, times an adjoint."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        emitter = Emitter(context, builder)
+        return on(emitter, weighed(*map(emitter.single, args))).value
+
+    return types.float64(types.float64, types.float64), codegen
+
+
 @functools.cache
 def weighing(function: Any, i: int, exponent: int | None) -> Any:
     """An intrinsic: the adjoint of a result, times the partial derivative by its operand `i`."""

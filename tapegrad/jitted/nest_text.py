@@ -10,7 +10,7 @@ has been run.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,8 @@ from tapegrad.jitted.nests import (
     Operand,
     Store,
     Straight,
+    statements,
+    target_of,
 )
 
 MAX_ELEMENTS = 4  # for each iteration of innermost loops: so many may be kept
@@ -71,8 +73,8 @@ _SCOPE = {
     "value_of": value_of,
     "INDEX": tape.INDEX, "ARGUMENTS": tape.ARGUMENTS, "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT,
     **{name: getattr(nest_rows, name) for name in (
-        "view", "plus", "plus_product", "chosen", "overlap", "are_zero", "add_to_rows", "end_rows", "scratch",
-        "release", "copying_numbers", "address_of",
+        "view", "plus", "plus_product", "chosen", "weighed_by", "overlap", "are_zero", "add_to_rows", "end_rows",
+        "scratch", "release", "copying_numbers", "address_of",
         "put_choice", "get_choice", "new_array", "no_array",
     )},
 }  # fmt: skip
@@ -91,6 +93,8 @@ class Texts:
         self.short: dict[str, str] = {}
         self.functions: dict[Any, str] = {}
         self.share: Share | None = None  # of the loop that is written
+        self.ahead: set[Operand] = set()  # indices that were looked at before it
+        self.present: list[str] = []  # what is kept for loops around it
         self.given = [name for name in found.inputs if name in names.arrays]
         self.new = [*names.new]
         self.arrays = [*self.given, *self.new]
@@ -104,6 +108,7 @@ class Texts:
         self.out = [name for name in names.outputs if names.of[name] == "a"]
         self.forward = self._forward()
         self.reverse = self._reverse()
+        self.regions = self._regions()
 
     # --- words
 
@@ -144,18 +149,23 @@ class Texts:
 
     def element(self, word: str, item: Any) -> str:
         """The intrinsic for an element: for any index, or for one that is known not to be negative."""
-        is_plain = all(
-            i.value >= 0
-            if isinstance(i, Const)
-            else i in self.names.inside or (i in self.code.known and self.least.get(i, -1) >= 0)
-            for i in item.index
-        )
-        return word if is_plain else f"{word}_any"
+        return word if all(map(self.is_plain, item.index)) else f"{word}_any"
+
+    def is_plain(self, i: Operand) -> bool:
+        """Whether an index is known not to be negative."""
+        if isinstance(i, Const):
+            return bool(i.value >= 0)
+        return i in self.names.inside | self.ahead or (i in self.code.known and self.least.get(i, -1) >= 0)
 
     def _least(self) -> dict[str, int]:
         """Bounds below that are known now."""
         least: dict[str, int] = {}
         loops: dict[str, list[int | None]] = {}
+        ahead: dict[str, set[tuple[Operand, int]]] = {}  # of a variable: what it is behind, and by how much at least
+        for item in self.names.all:
+            if isinstance(item, Loop):
+                start, stop, step = item.bounds
+                ahead.setdefault(item.variable, set()).add((stop, 1) if step > 0 else (start, 0))
 
         def of(o: Operand) -> int | None:
             return o.value if isinstance(o, Const) else least.get(o)
@@ -178,6 +188,9 @@ class Texts:
                     least[item.target] = xs[0]
                 elif item.function is operator.add and None not in xs:
                     least[item.target] = xs[0] + xs[1]  # type: ignore[operator]
+                elif item.function is operator.sub and len(ends := ahead.get(item.operands[1], ())) == 1:
+                    ((end, by),) = ends
+                    least.update({item.target: by} if end == item.operands[0] else {})
                 elif item.function is operator.sub and xs[0] is not None and isinstance(item.operands[1], Const):
                     least[item.target] = xs[0] - item.operands[1].value
                 elif item.function is operator.mul and None not in xs and min(xs) >= 0:  # type: ignore[type-var]
@@ -195,6 +208,19 @@ class Texts:
         if function in (bool, operator.truth, operator.not_):
             return f"({'not' if function is operator.not_ else ''} ({xs[0]} != 0))"
         return f"{self.function(function)}({', '.join(xs)})"
+
+    def _regions(self) -> dict[str, str]:
+        """The memory in which arrays are, their adjoints, slots and bytes: see `Text`.
+
+        Arrays that are only read may share it with each other, and so may their adjoints.
+        """
+        own = {*self.names.written, *self.new}
+        regions = {"m": "slots", "choices": "bytes"}
+        for name in self.arrays:
+            for prefix, region in (("a", "given"), ("v", "values"), ("b", "adjoints")):
+                is_own = name in own and prefix != "a"
+                regions[self.a(name, prefix)] = f"{region} {self.arrays.index(name)}" if is_own else region
+        return regions
 
     # --- integers
 
@@ -302,9 +328,60 @@ class Texts:
     def check(self, indent: int, item: Any) -> None:
         """Look at an index of which nothing is known."""
         for axis, i in enumerate(item.index):
-            if not isinstance(i, Const) and i not in self.code.known | self.names.inside:
+            if not isinstance(i, Const) and i not in self.code.known | self.names.inside | self.ahead:
                 n = f"{self.a(item.array, 'a')}.shape[{axis}]"
                 self.put(indent, f"if {self.t(i)} < -{n} or {self.t(i)} >= {n}:", f" return {self.stays}")
+
+    def looking_ahead(self, indent: int, part: Pass, is_reverse: bool, write: Callable[[int], None]) -> None:
+        """Write an innermost loop, and another before it for where its indices are looked at as a whole.
+
+        These are sums of its variable and of what doesn't change in it: there the least and the largest tell of all.
+        """
+        start, stop, step = part.loop.bounds
+        tests: dict[str, None] = {}
+        for item in statements(part.loop.body) if step == 1 else ():
+            node = self.code.sources.get(id(item)) if isinstance(item, (Load, Store)) else None
+            for axis, (i, at) in enumerate(zip(item.index, node.index, strict=True) if node is not None else ()):
+                is_within = self.code.is_within([i]) or i in self.names.inside
+                if self.is_plain(i) or (is_within and not is_reverse):
+                    continue
+                n, rest = self.line(part, i, is_reverse)
+                if not n:  # in no turn another than in the first, or nobody knows
+                    continue
+                self.ahead.add(at if is_reverse else i)
+                for end in (f"{rest} + {self.t(start)} * {n}", f"{rest} + ({self.t(stop)} - 1) * {n}"):
+                    tests[f"{end} >= 0"] = None
+                    if not is_reverse:
+                        tests[f"{end} < {self.a(item.array, 'a')}.shape[{axis}]"] = None
+        if tests:
+            self.put(indent, f"if {' and '.join(tests)}:")
+            write(indent + 1)
+            self.put(indent, "else:")
+        self.ahead = set()
+        write(indent + bool(tests))
+
+    def line(self, part: Pass, operand: Operand, is_reverse: bool) -> tuple[int | None, str]:
+        """How often a loop's variable is in an integer, and the rest, which doesn't change; None where it isn't so."""
+        if isinstance(operand, Const):
+            return 0, self.t(operand)
+        if operand == part.loop.variable:
+            return 1, "0"
+        made = [item for item in self.names.all if target_of(item) == operand]
+        inside = [item for item in statements(part.loop.body) if target_of(item) == operand]
+        if not inside:
+            if not is_reverse or self.names.is_pure(operand):
+                return 0, self.t(operand)
+            return (0, self.t(f"{operand}_0")) if operand in self.present else (None, "")
+        (item, *others) = made
+        is_sum = isinstance(item, Compute) and item.function in (None, operator.add, operator.sub)
+        if others or not is_sum or not any(item is one for one in part.loop.body):
+            return None, ""
+        found = [self.line(part, o, is_reverse) for o in item.operands]
+        if any(n is None for n, _ in found):
+            return None, ""
+        sign = -1 if item.function is operator.sub else 1
+        n = sum(n * (sign if k else 1) for k, (n, _) in enumerate(found))  # type: ignore[operator]
+        return n, self.computed(item.function, [rest for _, rest in found])
 
     def range(self, loop: Loop) -> str:
         """The range of a loop."""
@@ -493,9 +570,16 @@ class Texts:
                     if not self.code.is_within([end.at]):
                         tests = self.beyond(end, self.t(end.at), self.t(end.at))
                         self.put(indent, f"if {' or '.join(tests)}:", f" return {self.stays}")
-                self.put(indent, f"for {self.t(part.loop.variable)} in {self.range(part.loop)}:")
-                self.put(indent + 1, "pass")
-                self.run(indent + 1, part.body)
+
+                def write(indent: int, part: Pass = part) -> None:
+                    self.put(indent, f"for {self.t(part.loop.variable)} in {self.range(part.loop)}:")
+                    self.put(indent + 1, "pass")
+                    self.run(indent + 1, part.body)
+
+                if part.is_innermost:
+                    self.looking_ahead(indent, part, False, write)
+                else:
+                    write(indent)
                 self.slots(indent, list(enumerate(part.kept)))  # behind it: where the reverse comes first
                 if part.kept:
                     self.put(indent, f"k += {len(part.kept)}")
@@ -535,8 +619,11 @@ class Texts:
                     xs = ", ".join(map(self.t, item.operands))
                     partial = f"{self.weighing(item.function, 0, None)}(1.0, {xs}, 0.0)"
                     self.put(indent, f"put_choice(choices, c + {node.choice}, {partial})")
+                if isinstance(node, Op) and node.slope is not None:
+                    partial = f"{self.weighing(item.function, 0, None)}(1.0, {self.t(item.operands[0])}, 0.0)"
+                    self.put(indent, f"put_number(m, k + {node.slope}, {partial})")
                 self.put(indent, f"{before} = {self.forward_value(item)}")
-                if isinstance(node, Get) and node.slot is not None:
+                if isinstance(node, (Get, Op)) and node.slot is not None:
                     self.put(indent, self.keep(item.target, node.slot, before))
 
     # --- parameters: each has an argument, a row and a word
@@ -694,20 +781,25 @@ class Texts:
             self.put(indent, f"k -= {len(part.kept)}")
         for p, name in enumerate(part.kept):
             self.put(indent, f"{self.t(name + '_0')} = {self.slot(name, f'k + {p}')}")
+        self.present += part.kept
         variable, pieces = self.t(part.loop.variable), part.body if part.is_innermost else []
         n, n_choices = sum(piece.n for piece in pieces), sum(piece.n_choices for piece in pieces)
         size = f"n_{variable}"
         if n or n_choices or abs(step) != 1 or not part.in_any_order:
             self.put(indent, f"{size} = len({self.range(part.loop)})")
         if part.in_any_order:
-            for self.share in part.shares or [None]:
-                self.move(indent, "k", "-=", n, f" * {size}")
-                self.move(indent, "c", "-=", n_choices, f" * {size}")
-                self.put(indent, f"for {variable} in {self.range(part.loop)}:")
-                self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
-                self.move(indent + 1, "k", "+=", n)
-                self.move(indent + 1, "c", "+=", n_choices)
-            self.share = None
+
+            def write(indent: int) -> None:
+                for self.share in part.shares or [None]:
+                    self.move(indent, "k", "-=", n, f" * {size}")
+                    self.move(indent, "c", "-=", n_choices, f" * {size}")
+                    self.put(indent, f"for {variable} in {self.range(part.loop)}:")
+                    self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
+                    self.move(indent + 1, "k", "+=", n)
+                    self.move(indent + 1, "c", "+=", n_choices)
+                self.share = None
+
+            self.looking_ahead(indent, part, True, write)
             self.move(indent, "k", "-=", n, f" * {size}")
             self.move(indent, "c", "-=", n_choices, f" * {size}")
         else:
@@ -717,6 +809,7 @@ class Texts:
             self.move(indent + 1, "k", "-=", n)
             self.move(indent + 1, "c", "-=", n_choices)
             self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
+        del self.present[len(self.present) - len(part.kept) :]
         for node in part.outside:
             if names.elements[node.array] == "a":
                 self.put(
@@ -770,7 +863,9 @@ class Texts:
         """Values that are needed."""
         for node in nodes:
             if isinstance(node, Op) and node.y in piece.needed:
-                if isinstance(node.function, Extent):
+                if node.slot is not None:
+                    value = f"get_number(m, k + {node.slot})"
+                elif isinstance(node.function, Extent):
                     value = self.value(node.function, "v")
                 else:
                     value = self.computed(node.function, [self.t(x) for x in node.xs])
@@ -852,6 +947,8 @@ class Texts:
                 self.rare.add(str(x))
             if node.choice is not None:
                 term = f"plus({x_bar}, chosen({'1.0 - ' if i else ''}p_{y_bar}, {y_bar}))"
+            elif node.slope is not None:
+                term = f"plus({x_bar}, weighed_by(get_number(m, k + {node.slope}), {y_bar}))"
             elif function in (None, float, operator.add, operator.pos) or (function is operator.sub and i == 0):
                 term = f"plus({x_bar}, {y_bar})"
             elif function in (operator.sub, operator.neg):
