@@ -19,7 +19,7 @@ from numba.np import arrayobj
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import BYTE, get_index, get_number, get_word, put_byte, put_index, put_number, put_word
 from tapegrad.jitted.active import DOUBLE, WORD, Taped
-from tapegrad.jitted.emission import Emitter, on, weighed
+from tapegrad.jitted.emission import Choice, Emitter, on, weighed
 from tapegrad.jitted.inner import define
 from tapegrad.jitted.lifting import make, row_of, value_of
 from tapegrad.jitted.names import RULES, whole_power
@@ -86,21 +86,41 @@ def weighing(function: Any, i: int, exponent: int | None) -> Any:
     return intrinsic(define(text, "weighed", scope))
 
 
-@intrinsic
-def put_choice(typingctx, address, k, p):
-    """Keep a partial derivative of what chooses, which is 0, 1/2 or 1, in a byte."""
+@functools.cache
+def choosing(function: Any) -> Any:
+    """An intrinsic: keep twice the partial derivative by the first of two, one of which is chosen, in a byte."""
+    partial = RULES[function].partials[0]
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        place = builder.gep(builder.inttoptr(args[0], BYTE.as_pointer()), [args[1]])
-        builder.store(builder.fptoui(builder.fmul(args[2], DOUBLE(2.0)), BYTE), place)
+        address, k, *operands = args
+
+        def twice(p: Any) -> Any:
+            if not isinstance(p, Choice):
+                return BYTE(int(2 * p))
+            return builder.select(p.condition.value, twice(p.a), twice(p.b))
+
+        emitter = Emitter(context, builder)
+        found = twice(partial(*map(emitter.single, operands), None))
+        builder.store(found, builder.gep(builder.inttoptr(address, BYTE.as_pointer()), [k]))
         return context.get_dummy_value()
 
-    return types.void(types.int64, types.int64, types.float64), codegen
+    scope = {"found": (types.void(types.int64, types.int64, types.float64, types.float64), codegen)}
+    return intrinsic(define("def choose(typingctx, address, k, a, b):\n return found", "choose", scope))
+
+
+@intrinsic
+def get_byte(typingctx, address, k):
+    """What was kept there, as it is."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.zext(builder.load(builder.gep(builder.inttoptr(args[0], BYTE.as_pointer()), [args[1]])), WORD)
+
+    return types.int64(types.int64, types.int64), codegen
 
 
 @intrinsic
 def get_choice(typingctx, address, k):
-    """What was kept there."""
+    """The partial derivative that was kept there."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         place = builder.gep(builder.inttoptr(args[0], BYTE.as_pointer()), [args[1]])

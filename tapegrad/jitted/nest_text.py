@@ -75,7 +75,7 @@ _SCOPE = {
     **{name: getattr(nest_rows, name) for name in (
         "view", "plus", "plus_product", "chosen", "weighed_by", "overlap", "are_zero", "add_to_rows", "end_rows",
         "scratch", "release", "copying_numbers", "address_of",
-        "put_choice", "get_choice", "new_array", "no_array",
+        "get_byte", "get_choice", "new_array", "no_array",
     )},
 }  # fmt: skip
 
@@ -616,9 +616,9 @@ class Texts:
                     self.check(indent, item)
                 before = f"{self.t(item.target)}"
                 if isinstance(node, Op) and node.choice is not None:
-                    xs = ", ".join(map(self.t, item.operands))
-                    partial = f"{self.weighing(item.function, 0, None)}(1.0, {xs}, 0.0)"
-                    self.put(indent, f"put_choice(choices, c + {node.choice}, {partial})")
+                    word = f"choose_{self.function(item.function)}"
+                    self.scope[word] = nest_rows.choosing(item.function)
+                    self.put(indent, f"{word}(choices, c + {node.choice}, {', '.join(map(self.t, item.operands))})")
                 if isinstance(node, Op) and node.slope is not None:
                     partial = f"{self.weighing(item.function, 0, None)}(1.0, {self.t(item.operands[0])}, 0.0)"
                     self.put(indent, f"put_number(m, k + {node.slope}, {partial})")
@@ -848,12 +848,22 @@ class Texts:
             if isinstance(node, Put) and node.slot is not None and (self.share is None or self.share.is_first):
                 array, index = self.a(node.array), self.index(node.index)
                 self.put(indent, f"{self.element('put', node)}({array}, {index}, get_number(m, k + {node.slot}))")
-        self.again(indent, piece, piece.nodes)
+        only = self.only_kept(piece, shared)
+        if only is not None:
+            self.put(indent, f"if get_byte(choices, c + {only.choice}) != {0 if only.kept else 2}:")
+        self.again(indent + (only is not None), piece, piece.nodes)
         self.rare: set[str] = set()  # versions whose adjoints are 0 where another operand was taken
-        self.adjoints(indent, piece, piece.nodes)
+        self.adjoints(indent + (only is not None), piece, piece.nodes)
         for name in shared:
             version = piece.exposed.get(name)
             self.put(indent, f"{self.b(name)} = {self.b(version) if version in piece.barred else '0.0'}")
+
+    @staticmethod
+    def only_kept(piece: Piece, shared: list[str]) -> Op | None:
+        """What chooses the element that a piece stores, if all adjoints come from it: none where it stays as it was."""
+        stores = [node for node in piece.nodes if isinstance(node, (Put, Fork))]
+        is_alone = len(stores) == 1 and not any(piece.final[name] in piece.barred for name in shared)
+        return stores[0].keeps if is_alone and isinstance(stores[0], Put) else None
 
     def bar(self, version: str) -> str:
         """The adjoint of a version, which may be that of a name."""
