@@ -592,8 +592,8 @@ def test_parts_of_arrays():
 
 @njit
 def along_lines(x):
-    """Indices that change their sign along a loop, and such that do not."""
-    n, total, at = x.size, 0.0, -7
+    """Indices that change their sign along a loop, that do not, and that are those of the turn before."""
+    n, total, at, before, turns = x.size, 0.0, -7, 16, 0
     y = np.zeros_like(x)
     for k in range(6):
         for j in range(5):
@@ -602,6 +602,9 @@ def along_lines(x):
             y[k + 2 - j] += x[j] * x[n - 1 - j]
         for j in range(4):
             total += k * x[at - j + 1] * y[j]
+            y[j] += x[before] * x[turns - 17]
+            before = at - j
+            turns += 1
         at += 3
     return total + y[0]
 

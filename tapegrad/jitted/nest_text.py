@@ -374,7 +374,8 @@ class Texts:
             return (0, self.t(f"{operand}_0")) if operand in self.present else (None, "")
         (item, *others) = made
         is_sum = isinstance(item, Compute) and item.function in (None, operator.add, operator.sub)
-        if others or not is_sum or not any(item is one for one in part.loop.body):
+        is_carried = any(operand in piece.exposed for piece in part.body)
+        if others or is_carried or not is_sum or not any(item is one for one in part.loop.body):
             return None, ""
         found = [self.line(part, o, is_reverse) for o in item.operands]
         if any(n is None for n, _ in found):
