@@ -58,6 +58,19 @@ def vector_of(typingctx, n):
 
 
 @intrinsic
+def copy_from(typingctx, x, address):
+    """Give the elements of a contiguous array the values that are at an address."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        array = arrayobj.make_array(sig.args[0])(context, builder, args[0])
+        given = builder.inttoptr(args[1], array.data.type)
+        cgutils.raw_memcpy(builder, array.data, given, array.nitems, array.itemsize)
+        return context.get_dummy_value()
+
+    return types.void(x, types.int64), codegen
+
+
+@intrinsic
 def flat_view(typingctx, x):
     """All elements of a contiguous array, as a vector that shares them."""
     assert x.layout == "C"

@@ -37,7 +37,7 @@ from tapegrad.jitted.active import (
     is_narrow_array,
     is_record_array,
 )
-from tapegrad.jitted.allocation import array_like, flat_of, flat_view
+from tapegrad.jitted.allocation import array_like, copy_from, flat_of, flat_view
 from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
 from tapegrad.jitted.emission import ZERO_ROW, Emitter, Single, made_of
 from tapegrad.jitted.errors import WrongResultError
@@ -689,12 +689,15 @@ def _shaped(x, bars, at, width):
 
         def shape_array(x, bars, at, width):
             result = array_like(dtype, x)
+            if width == one:
+                copy_from(result, bars + 8 * at)
+                return result
             elements = flat_view(result)
             for i in range(x.size):
                 elements[i] = get_number(bars, (at + i) * width)
             return result
 
-        dtype = x.dtype
+        dtype, one = x.dtype, 1 if x.dtype == types.float64 else 0  # there is no width of 0
         return shape_array
     if isinstance(x, types.BaseTuple):
         lines = ["def over(x, bars, at, width):"]
