@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import batching, creation, trees  # noqa: F401 (the rules)
+from tapegrad import array_makers, batching, creation, trees  # noqa: F401 (the rules)
 from tapegrad.batched import Batched, Level, NeedsSamplesError, is_at, levels, samples_of, wrap
 from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import functions as shaping
@@ -130,16 +130,18 @@ def _together(
     args, facts = trees.unflatten(structure, given)
     levels().append(level)
     tape = current_tape()
-    tape.of_arrays += of_arrays
+    if of_arrays:
+        array_makers.begin(tape)
     try:
-        found = func(*args, **facts)
+        found = array_makers.called(func, lambda: func(*args, **facts)) if of_arrays else func(*args, **facts)
     except NeedsSamplesError:
         if not of_arrays or not size:
             raise
     else:
         return _unwrapped(found, level, out_dims, name, of_arrays)
     finally:
-        tape.of_arrays -= of_arrays
+        if of_arrays:
+            array_makers.end(tape)
         levels().pop()
     if state is not None:
         creation.set_rng_state(state)

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import autograd, creation, engine, pages, trees
+from tapegrad import array_makers, autograd, creation, engine, trees
 from tapegrad.autograd import tangents, walk
 from tapegrad.autograd.function import held
 from tapegrad.autograd.hooks import going
@@ -82,13 +82,15 @@ class Level:
         self.slots += [bottom(t)._slot for t in self.inputs]
 
     def __enter__(self) -> Level:
-        self.tape.of_arrays += not self.gives_tensors
+        if not self.gives_tensors:
+            array_makers.begin(self.tape)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.tape.of_arrays -= not self.gives_tensors
+        if not self.gives_tensors:
+            array_makers.end(self.tape)
         for slot in self._own_slots():
             self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
 
@@ -135,6 +137,12 @@ class Level:
         """The same elements, recorded, with other bits of `requires_grad`."""
         return self._raised(tangents.with_bits(self._lowered(t), bits), None)
 
+    def _called(self) -> Any:
+        if self.tape.grad_enabled:
+            return self.func(*self.args)
+        with autograd.enable_grad():
+            return self.func(*self.args)
+
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
         """The function's output, and what comes with it."""
         watch = self.tape.watch
@@ -142,15 +150,7 @@ class Level:
             watch.inside += 1
         outer, going.within = going.within, self
         try:
-            if self.tape.grad_enabled:
-                result = self.func(*self.args)
-            else:
-                with autograd.enable_grad():
-                    result = self.func(*self.args)
-        except ValueError as error:  # what NumPy makes of it where an array is written to
-            if (lost := error.__cause__) is not None and str(lost).endswith(pages.NUMPY):
-                raise lost.with_traceback(error.__traceback__) from None
-            raise
+            result = self._called() if self.gives_tensors else array_makers.called(self.func, self._called)
         finally:
             going.within = outer
             if watch is not None:
