@@ -7,7 +7,7 @@ of these is recorded for all samples at once (`batching.py`). So it costs what a
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -304,6 +304,8 @@ def functional_call(
 ) -> Any:  # fmt: skip
     """What a module gives with other parameters and buffers: of those by their paths, in a dictionary or several.
 
+    What the module makes of one by assigning to its name is in the dictionary afterwards, where there is one only.
+
     Raises
     ------
     RuntimeError, ValueError, AttributeError
@@ -351,6 +353,11 @@ def functional_call(
         args = () if args is None else args if isinstance(args, tuple) else (args,)
         return module(*args, **(kwargs or {}))
     finally:
+        if isinstance(dictionaries, MutableMapping):
+            for name in dictionaries:
+                of, key = places[name]
+                if (now := of.get(key, _ABSENT)) is not given[name] and now is not _ABSENT:
+                    dictionaries[name] = now
         for of, key, t in before:
             if t is _ABSENT:
                 del of[key]

@@ -113,6 +113,19 @@ def test_vmap(program):
     agree(program, text=False)
 
 
+@pytest.mark.parametrize("given", ["_a", "(_a,)"])
+def test_functional_call_gives_back_what_the_module_assigned(given):
+    agree(
+        f"""
+class _Counting(tg.nn.Module):
+    def __init__(self): super().__init__(); self.register_buffer("n", tg.zeros(()))
+    def forward(self, x): self.n = self.n + 1; return x + self.n
+_m = _Counting(); _a = dict(n=tg.tensor(3.0)); y = tg.func.functional_call(_m, {given}, tg.ones(())); z = _m.n, _a["n"]
+""",
+        text=False,
+    )
+
+
 def test_functional_call_sets_attributes_that_are_no_parameters_while_it_runs():
     agree(
         """
