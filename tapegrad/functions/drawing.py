@@ -135,7 +135,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     weights = np.atleast_2d(input._array()).astype(np.float64)
-    n = weights.shape[1]
+    rows, n = weights.shape
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > n:
@@ -145,11 +145,13 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     if (weights.sum(1) <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     random = creation.random(generator)
-    if replacement:
+    if not rows:
+        made = np.zeros((0, num_samples))
+    elif replacement:
         ends = np.cumsum(weights, 1)
-        draws = random.random((len(weights), num_samples)) * ends[:, -1:]
+        draws = random.random((rows, num_samples)) * ends[:, -1:]
         made = np.stack([np.searchsorted(end, draw, "right") for end, draw in zip(ends, draws, strict=True)])
-        made = np.minimum(made, [[np.flatnonzero(w)[-1]] for w in weights]) if len(weights) else made
+        made = np.minimum(made, [[np.flatnonzero(w)[-1]] for w in weights])
     else:  # the first to come of exponential races (Efraimidis and Spirakis 2006)
         with np.errstate(divide="ignore"):
             times = random.standard_exponential(weights.shape) / weights
