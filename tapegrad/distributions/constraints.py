@@ -59,7 +59,7 @@ class dependent_property(property, _Dependent):  # noqa: N801
         super().__init__(fn)
         self._known = {"is_discrete": is_discrete, "event_dim": event_dim}
 
-    def __call__(self, fn: Callable[[Any], Any]) -> dependent_property:  # type: ignore[override]
+    def __call__(self, fn: Callable[[Any], Any]) -> dependent_property:
         """As a decorator with arguments."""
         return dependent_property(fn, **self._known)
 
@@ -70,12 +70,12 @@ class dependent_property(property, _Dependent):  # noqa: N801
         return self._known[name]
 
     @property
-    def is_discrete(self) -> Any:  # type: ignore[override]
+    def is_discrete(self) -> Any:
         """Whether the values are integers."""
         return self._of_all("is_discrete")
 
     @property
-    def event_dim(self) -> Any:  # type: ignore[override]
+    def event_dim(self) -> Any:
         """How many dimensions one value has."""
         return self._of_all("event_dim")
 

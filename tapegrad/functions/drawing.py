@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes, writing
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
+from tapegrad.batched import Batched, levels
 from tapegrad.devices import check_placed, preserve_format
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
@@ -180,6 +181,27 @@ functions["randint_like"] = randint_like
 # --- in place ---------------------------------------------------------------------------------------------------------
 
 
+def _source_for(self: Tensor, generator: Any) -> np.random.Generator:
+    """The source of random numbers that take the place of a tensor's elements.
+
+    Raises
+    ------
+    RuntimeError
+        Under `vmap` where each sample is to have its own, and the tensor is one for all samples.
+    """
+    own = []
+    t = self
+    while isinstance(t, Batched):
+        own.append(t.level)
+        t = t.physical
+    if any(each.randomness == "different" and not each.is_sampling and each not in own for each in levels()):
+        raise RuntimeError(
+            "vmap: Cannot ask for different inplace randomness on an unbatched tensor. This will appear like same "
+            f"randomness: {describe(self)}, at {location()}"
+        )
+    return creation.random(generator)
+
+
 def _drawn_anew(self: Tensor, array: Any) -> Tensor:
     return writing.assign(self, _instead(self, _tensor(array, self.dtype)))
 
@@ -188,8 +210,9 @@ def _drawn_anew(self: Tensor, array: Any) -> Tensor:
 def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Any = None) -> Tensor:
     """Make every element 1 with this probability, else 0."""
     writing.check_in_place(self, "bernoulli_")
+    source = _source_for(self, generator)
     chances = _probabilities("bernoulli_", p)
-    return _drawn_anew(self, creation.random(generator).random(self._kind.shape) < chances)
+    return _drawn_anew(self, source.random(self._kind.shape) < chances)
 
 
 @checked
@@ -198,7 +221,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> 
     _check_floating(self, "exponential_")
     if not lambd > 0.0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return _drawn_anew(self, creation.random(generator).standard_exponential(self._kind.shape) / lambd)
+    return _drawn_anew(self, _source_for(self, generator).standard_exponential(self._kind.shape) / lambd)
 
 
 @checked
@@ -207,7 +230,7 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
     _check_floating(self, "cauchy_")
     if not sigma > 0.0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    return _drawn_anew(self, median + sigma * creation.random(generator).standard_cauchy(self._kind.shape))
+    return _drawn_anew(self, median + sigma * _source_for(self, generator).standard_cauchy(self._kind.shape))
 
 
 @checked
@@ -216,7 +239,7 @@ def geometric_(self: Tensor, p: float, *, generator: Any = None) -> Tensor:
     writing.check_in_place(self, "geometric_")
     if not 0.0 < p < 1.0:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    return _drawn_anew(self, creation.random(generator).geometric(p, self._kind.shape))
+    return _drawn_anew(self, _source_for(self, generator).geometric(p, self._kind.shape))
 
 
 @checked
@@ -225,7 +248,7 @@ def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator:
     _check_floating(self, "log_normal_")
     if not std > 0.0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return _drawn_anew(self, np.exp(mean + std * creation.random(generator).standard_normal(self._kind.shape)))
+    return _drawn_anew(self, np.exp(mean + std * _source_for(self, generator).standard_normal(self._kind.shape)))
 
 
 def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> Tensor:
@@ -247,7 +270,7 @@ def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> 
                 f"{what} is out of bounds for {self.dtype.c_type}: random_ draws from {low} to before {high}, "
                 f"{describe(self)}, at {location()}"
             )
-    return _drawn_anew(self, creation.random(generator).integers(low, high - 1, self._kind.shape, endpoint=True))
+    return _drawn_anew(self, _source_for(self, generator).integers(low, high - 1, self._kind.shape, endpoint=True))
 
 
 for _method in (bernoulli_, exponential_, cauchy_, geometric_, log_normal_, random_):
