@@ -272,11 +272,12 @@ def _of_outputs(out_dims: Any, output: Any, name: str) -> list[Any]:
             f"vmap({name}, ..., out_dims={out_dims}): `out_dims` must be an int, None or a python collection of ints "
             "representing where in the outputs the vmapped dimension should appear."
         )
-    one = isinstance(out_dims, tuple) and len(out_dims) == 1 and not isinstance(output, (tuple, list, Mapping))
     error = ValueError(
         f"vmap({name}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of `outputs`"
     )
-    return _spread(out_dims[0] if one else out_dims, output, lambda: error)
+    if isinstance(out_dims, tuple) and len(out_dims) == 1 and not isinstance(output, (tuple, list, Mapping)):
+        (out_dims,) = out_dims
+    return _spread(out_dims, output, lambda: error)
 
 
 def _no_tensor(name: str, leaf: Any) -> ValueError:

@@ -59,7 +59,7 @@ class dependent_property(property, _Dependent):  # noqa: N801
         super().__init__(fn)
         self._known = {"is_discrete": is_discrete, "event_dim": event_dim}
 
-    def __call__(self, fn: Callable[[Any], Any]) -> dependent_property:
+    def __call__(self, fn: Callable[[Any], Any]) -> dependent_property:  # type: ignore[override]
         """As a decorator with arguments."""
         return dependent_property(fn, **self._known)
 
