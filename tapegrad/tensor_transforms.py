@@ -46,6 +46,8 @@ from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array, owning
 
 _WORDS, _ADJOINT = 4, 2  # of a slot
 
+_CALLS = {"vjp": "vjp(f, *primals)", "jvp": "jvp(f, primals, tangents)"}  # how errors write calls of several arguments
+
 
 class Level:
     """A function applied to inputs of its own."""
@@ -158,9 +160,8 @@ class Level:
         if not has_aux:
             return result, None
         if not isinstance(result, tuple) or len(result) != 2:
-            raise RuntimeError(
-                f"{name}(f)(*args): output of function f should be a tuple: (output, aux) if has_aux is True"
-            )
+            subject = _CALLS.get(name, f"{name}(f)(*args)")
+            raise RuntimeError(f"{subject}: output of function f should be a tuple: (output, aux) if has_aux is True")
         return result
 
     # --- gradients ----------------------------------------------------------------------------------------------------
@@ -358,6 +359,11 @@ class Level:
     def tensors(self, output: Any, subject: str) -> tuple[list[Tensor], Any]:
         """The leaves of an output, which must be tensors, and the output with these."""
         leaves, structure = trees.flatten(output)
+        if all(leaf is None for leaf in leaves):
+            raise RuntimeError(
+                f"{subject.partition(':')[0]}: Expected f to be a function that has non-empty output (got output = "
+                f"{leaves})"
+            )
         tensors = []
         for leaf in leaves:
             t = self._constant(leaf)
