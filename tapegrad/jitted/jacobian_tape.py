@@ -448,7 +448,7 @@ def _address_of(function: Any) -> int:
 
 
 def know(*functions: Any) -> None:
-    """Have the linker know parts that others make, before it is connected."""
+    """Have the linker know parts that others make."""
     _PARTS.extend(functions)
     native.linkers.update({parts[function]: functools.partial(_address_of, function) for function in functions})
 
