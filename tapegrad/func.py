@@ -156,6 +156,14 @@ def _jitted_engine(func: Callable[..., Any]) -> Any:
     return engine.engine_of(func)
 
 
+def _ready(func: Callable[..., Any]) -> Any:
+    """What computes gradients of a jitted function by code that is on disk."""
+    with locks.importing:
+        from tapegrad.jitted import ready  # Numba is imported when it is needed, not before
+
+    return ready.ready_for(func)
+
+
 def _by_position(
     func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], argnums: Argnums
 ) -> tuple[Sequence[Any], dict[str, Any]]:
@@ -279,17 +287,18 @@ def value_and_grad(func: Callable[..., Any], argnums: Argnums = 0, has_aux: bool
     """
     plain = None if is_jitted(func) else TensorEngine(func)
     is_int, last = argnums.__class__ is int, _last(argnums)
-    jitted: Any = None  # the engine, from the first call on
+    jitted: Any = None  # what differentiates it, from the first call on
 
     @_transform(func)
     def value_and_gradient(*args: Any, **kwargs: Any) -> Any:
         nonlocal jitted
         if not kwargs and 0 <= last < len(args):  # most often it is by arrays: the same in less time
             if plain is None:
-                jitted = jitted or _jitted_engine(func)
+                jitted = jitted or _ready(func)
                 known = jitted.gradient_at_once(args, argnums, has_aux)
                 if known is not None:
                     return known
+                jitted = _jitted_engine(func)
             elif is_int and args[last].__class__ is np.ndarray:
                 plain.check(args[last], last)
                 return plain.gradient_by_one(args, last, has_aux)

@@ -288,7 +288,7 @@ def main():
 
     import tapegrad as tg
     from tapegrad.jitted import disk
-    from tapegrad.jitted.drivers import Form, driver
+    from tapegrad.jitted.forms import Driver, Form
 
     found = []
     load = disk.DriverCache.load_overload
@@ -304,7 +304,7 @@ def main():
         if sys.argv[2] == "call":
             told[change] = *tg.func.value_and_grad(f)(3.0), f(3.0), found[-1] is not None
         else:
-            name = driver(f, Form("value_and_grad", 1, (0,)))._cache._name((types.float64,))
+            name = Driver(f, Form("value_and_grad", 1, (0,)))._cache._name((types.float64,))
             told[change] = name and name[0]
     print(json.dumps(told))
 

@@ -183,6 +183,39 @@ def test_nothing_is_unpickled(folder):
     assert printed(folder, "-c", RESULTS).splitlines() == [by_hand, "[('numpy', 'ndarray')]"]
 
 
+READY = """
+import sys
+import numpy as np
+from numba import njit
+import tapegrad as tg
+
+C = 2.0
+
+@njit
+def f(x, y):
+    return C * x[0] * x[1] + y * x[0]
+
+gradient = tg.func.value_and_grad(f, (0, 1))
+x = np.array([2.0, 3.0])
+
+def show():
+    value, (by_x, by_y) = gradient(x, 4.0)
+    print(value, by_x.tolist(), by_y)
+
+show()
+print("tapegrad.jitted.engine" in sys.modules)
+C = 5.0
+show()
+"""
+
+
+def test_what_is_on_disk_is_called_without_what_compiles(folder):
+    """And another meaning of a name is seen."""
+    by_hand = ["20.0 [10.0, 4.0] 2.0", "38.0 [19.0, 10.0] 2.0"]
+    for is_compiled in (True, False):
+        assert printed(folder, "-c", READY).splitlines() == [by_hand[0], str(is_compiled), by_hand[1]]
+
+
 def test_a_damaged_driver_is_compiled_again(folder):
     """Also one under another's name."""
     one, other = "a constant", "a global"

@@ -8,8 +8,8 @@ from numba import njit
 
 import tapegrad as tg
 from tapegrad.jitted import jacobian_tape as tape
-from tapegrad.jitted.drivers import Form
 from tapegrad.jitted.engine import Recording, engine_of
+from tapegrad.jitted.forms import Form
 
 
 @tg.jitted.preaccumulate

@@ -31,6 +31,9 @@ ALIGNMENT = 8  # of float64, and so of all that is made of them
 WIDTHS = 2, 4, 8, 16  # of vectors of float64: LLVM makes several of one that the processor doesn't have
 
 
+DTYPES = np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.complex128)  # of numbers with derivatives
+
+
 class Active(types.Hashable):
     """A scalar that carries derivatives, in one way or the other.
 

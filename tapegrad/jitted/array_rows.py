@@ -33,6 +33,7 @@ from tapegrad.jitted.access import get_word, known_row, open_tape, put_index, pu
 from tapegrad.jitted.active import WORD, Taped
 from tapegrad.jitted.allocation import array_like, flat_view, vector_of
 from tapegrad.jitted.block_rows import begin_block, end_block
+from tapegrad.jitted.disk import OPERATION
 from tapegrad.jitted.inner import define, inside
 from tapegrad.jitted.lifting import laid_out, make, row_of
 from tapegrad.kernels import Context, native
@@ -46,7 +47,6 @@ INDEX, PARTIAL, ADJOINT, NO_MEMORY, N_WORDS = tape.INDEX, tape.PARTIAL, tape.ADJ
 REVERSE, SUPPLY, FACTOR, VJP_A, VJP_B, ROOM, GEMM, LAPACK, ALLOCATE, RELEASE = range(10)
 WORDS_OF_ONE = 10
 N_PARAMS, N_WORK = 8, 16
-PREFIX = "tapegrad_operation_"
 
 _OPS = (
     linalg.mm, factorization.solve, factorization.inv, factorization.det, factorization.log_abs_det,
@@ -137,12 +137,6 @@ def _cell(op: Op) -> int:
     return (op.opcode * len(kernels.DTYPES) + FLOAT64.code) * kernels.CELLS
 
 
-def named_in(module: Any) -> list[str]:
-    """The operations whose records compiled code names."""
-    names = (variable.name for variable in module.global_variables if variable.is_declaration)
-    return [name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX)]
-
-
 @ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
 def _supply_at(address: int) -> int:
     """What code calls that came from Numba's own cache, of which nobody has looked what it names."""
@@ -152,7 +146,7 @@ def _supply_at(address: int) -> int:
 
 for _name, _words in _records.items():
     _words[SUPPLY] = ctypes.cast(_supply_at, ctypes.c_void_p).value or 0
-    llvm.add_symbol(f"{PREFIX}{_name}", ctypes.addressof(_words))
+    llvm.add_symbol(f"{OPERATION}{_name}", ctypes.addressof(_words))
 
 
 def _record_of(op: Op) -> Any:
@@ -160,7 +154,7 @@ def _record_of(op: Op) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         supply(op.name)
-        name = f"{PREFIX}{op.name}"
+        name = f"{OPERATION}{op.name}"
         if name not in builder.module.globals:
             ir.GlobalVariable(builder.module, ir.ArrayType(WORD, WORDS_OF_ONE), name)
         return builder.ptrtoint(builder.module.globals[name], WORD)

@@ -9,7 +9,7 @@ it hasn't, what they mean now.
 from __future__ import annotations
 
 import types as pytypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,9 @@ from numba.core.registry import CPUDispatcher
 from numba.parfors.parfor import Parfor
 
 from tapegrad.jitted.active import Active, Independents
+
+SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
+RULED: dict[Any, Any] = {}  # by dispatchers that a custom rule was given to: its partials
 
 _BOUND = (CPUDispatcher, bool, int, float, complex, str, tuple, np.ndarray)  # what may be bound anew
 

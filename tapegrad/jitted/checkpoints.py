@@ -29,7 +29,7 @@ from numba.core import types
 from numba.core.registry import cpu_target
 from numba.extending import overload
 
-from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted import bindings, checking, rewriting
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
     get_index,
@@ -402,5 +402,5 @@ def is_same(header, a, b, n, width):
     return True
 
 
-rewriting.SPECIAL[checkpoint_loop] = _differentiated
+bindings.SPECIAL[checkpoint_loop] = _differentiated
 checking.ALLOWED.add(started)

@@ -30,6 +30,7 @@ from numba.np.ufunc.dufunc import DUFunc
 from numba.np.ufunc.gufunc import GUFunc
 
 import tapegrad
+from tapegrad.jitted import bindings
 from tapegrad.kernels.digests import NoDigestError, Serialiser, tagged
 
 _OURS, _NUMBAS = (str(Path(file).parent) + os.sep for file in (tapegrad.__file__, numba.__file__))
@@ -159,8 +160,6 @@ class _Users(Serialiser):
             yield from _registered.of(item)
 
     def _dispatcher(self, dispatcher: Any) -> Iterator[Any]:
-        from tapegrad.jitted import extensions, rewriting
-
         if hasattr(dispatcher, "original"):  # made here
             form = getattr(dispatcher, "kind", None) or dispatcher.form
             yield tagged("made of", f"{type(dispatcher).__name__} {form!r}".encode())
@@ -168,12 +167,12 @@ class _Users(Serialiser):
             return
         self._may_call(dispatcher)
         declared = () if dispatcher._can_compile else tuple(map(str, dispatcher.signatures))
-        special = getattr(rewriting.SPECIAL.get(dispatcher), "__name__", None)
+        special = getattr(bindings.SPECIAL.get(dispatcher), "__name__", None)
         yield tagged("jitted", repr((declared, special)).encode())
         yield from self.value(dispatcher._compiler.pipeline_class)
         yield from self.value(dict(dispatcher.targetoptions))
         yield from self.value({n: kind for n, kind in dispatcher.locals.items() if "." not in n})  # Numba adds versions
-        yield from self.value(extensions.belongs_to(dispatcher))
+        yield from self.value((bindings.RULED[dispatcher],) if dispatcher in bindings.RULED else ())
         yield from self.value(dispatcher.py_func)
 
     def _may_call(self, dispatcher: Any) -> None:

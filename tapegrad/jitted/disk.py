@@ -8,7 +8,7 @@ The entry is object code, LLVM's code for jitted functions that call the driver,
 
       {"symbol", "environment": names in the object code, "defines": all of them, "object": how long it is,
        "returns": a type, "constants": {name of an environment: the objects that its function uses},
-       "operations": those of `array_rows.py` that it calls}
+       "operations", "parts": those of `array_rows.py`, and of `jacobian_tape.py`, that it calls}
 
 Nothing is unpickled to load it. A driver of which more would have to be known is not kept.
 """
@@ -30,10 +30,12 @@ from numba.core.environment import Environment, lookup_environment
 from numba.core.funcdesc import PythonFunctionDescriptor
 from numba.core.typing import signature
 
-from tapegrad.jitted import array_rows, dependencies
+from tapegrad.jitted import dependencies, jacobian_tape
 from tapegrad.jitted.dependencies import is_importable
 from tapegrad.kernels import cache, digests
 from tapegrad.kernels.digests import NoDigestError
+
+OPERATION = "tapegrad_operation_"  # how symbols of operations' records begin
 
 # What a program may have set in Numba, whatever the environment says.
 _SETTINGS = (
@@ -123,9 +125,16 @@ def _entry(made: Any) -> tuple[dict[str, Any], bytes]:
         "object": len(code),
         "returns": _written(made.signature.return_type),
         "constants": {name: [_constant(value) for value in e.consts] for name, e in environments.items()},
-        "operations": array_rows.named_in(module),
+        "operations": operations_in(module),
+        "parts": jacobian_tape.named_in(module),
     }
     return table, code + linkable
+
+
+def operations_in(module: Any) -> list[str]:
+    """The operations of `array_rows.py` whose records compiled code names."""
+    names = (variable.name for variable in module.global_variables if variable.is_declaration)
+    return [name.removeprefix(OPERATION) for name in names if name.startswith(OPERATION)]
 
 
 class _LoadedLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -158,8 +167,12 @@ def _loaded(driver: Any, args: Any, context: Any, table: dict[str, Any], content
     code, linkable = content[: table["object"]], content[table["object"] :]
     if not {description.llvm_cpython_wrapper_name, table["environment"], *constants} <= set(table["defines"]):
         raise ValueError(f"the entry lacks what {table['symbol']} needs")
-    for name in table["operations"]:
-        array_rows.supply(name)
+    jacobian_tape.connect(table["parts"])
+    if table["operations"]:
+        from tapegrad.jitted import array_rows
+
+        for name in table["operations"]:
+            array_rows.supply(name)
     library = _LoadedLibrary(context.codegen(), table["symbol"], code, linkable, table["defines"])
     environments = {name: _environment(driver, name, values) for name, values in constants.items()}
     for name, environment in environments.items():

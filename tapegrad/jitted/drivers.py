@@ -8,17 +8,14 @@ function raises.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
 from numba.core import cgutils, types
-from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
-from tapegrad.array_makers import as_they_are
-from tapegrad.jitted import bindings
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
     get_number,
@@ -28,16 +25,15 @@ from tapegrad.jitted.access import (
     put_number,
     put_word,
     sweep,
-    sweep_of,
     take_rows,
     zero_adjoints,
 )  # fmt: skip
-from tapegrad.jitted.active import WORD, Active, Dual, Taped
+from tapegrad.jitted.active import WORD
 from tapegrad.jitted.allocation import vector_of
-from tapegrad.jitted.disk import DriverCache
-from tapegrad.jitted.errors import NotDifferentiableError, explained, where_is_function
-from tapegrad.jitted.independents import Reading, only_read, placing
-from tapegrad.jitted.inner import OuterPipeline, define, inside
+from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
+from tapegrad.jitted.forms import Form
+from tapegrad.jitted.independents import Reading
+from tapegrad.jitted.inner import inside
 from tapegrad.jitted.lifting import (
     count,
     give_back,
@@ -52,8 +48,6 @@ from tapegrad.jitted.lifting import (
     tangents,
 )
 from tapegrad.jitted.repeats import before, kept_states, load_states, put_back
-from tapegrad.jitted.rewriting import SPECIAL, active
-from tapegrad.jitted.sharing import refusing
 
 ROWS, ARGUMENTS, ADJOINT = tape.ROWS, tape.ARGUMENTS, tape.ADJOINT
 NO_MEMORY, NOT_THE_SAME = tape.NO_MEMORY, tape.NOT_THE_SAME
@@ -301,7 +295,7 @@ TEXTS = {
 """,
 }  # fmt: skip
 
-_SCOPE = {
+SCOPE = {
     "np": np, "ROWS": ROWS, "ARGUMENTS": ARGUMENTS, "ADJOINT": ADJOINT, "NO_MEMORY": NO_MEMORY, "give_up": give_up,
     "known_row": known_row, "known_rows": known_rows,
     "open_tape": open_tape, "take_rows": take_rows,
@@ -314,113 +308,40 @@ _SCOPE = {
 }  # fmt: skip
 
 
-class Form(NamedTuple):
-    """What a driver is made for, besides the function."""
-
-    text: str
-    n_arguments: int
-    argnums: tuple[int, ...]
-    has_aux: bool = False
-    n_tangents: int = 0
-    is_single: bool = False  # a gradient by itself, not in a tuple
-    owns: bool = False  # arrays that aren't differentiated may be written to
-    is_called: bool = False  # by users, as it is: nobody has looked whether arguments share memory
-    is_marked: bool = False  # the function says which line it is at
-    depth: int = 1  # directions at once, of which the mixed derivative is asked for
-    is_limited: bool = False  # loops are checkpointed where the tape would be too long
-
-    @property
-    def reads_in_place(self) -> bool:
-        """Whether what is differentiated is the same when the sweep reads it, and all that is swept are numbers."""
-        return self.text in ("value_and_grad", "jacrev") and not (self.n_tangents or self.is_marked or self.is_limited)
-
-    @property
-    def kind(self) -> Active:
-        """The type that stands in for float64."""
-        return (Dual if self.text in ("jvp", "jacfwd", "along") else Taped)(self.n_tangents, self.depth)
-
-    def source(self, read: Mapping[int, Reading]) -> str:
-        """The driver's text; arguments that are only read may stay where they are."""
-        is_along = self.text in ("jvp", "hvp", "pulled", "tangents", "along")
-        names = [f"a{i}" for i in range(self.n_arguments)]
-        lifts, start = [], "0" if is_along or "first" not in TEXTS[self.text] else "first"
-        at = "0"
-        for i in self.argnums:
-            where = at if is_along else f"{start} - ({at})"
-            if i in read:
-                indices = "".join(f"a{place}, " for place in read[i].by)
-                lifts.append(f"b{i} = place{i}(kind, a{i}, row + {at}, ({indices}))")
-            else:
-                lifts.append(f"b{i} = lift(kind, a{i}, row + {at}, {where}, {'along' if is_along else 'None'})")
-            at += f" + count(a{i})"
-        passive = [i for i in range(self.n_arguments) if i not in self.argnums]
-        written = passive if self.owns else []
-        lifts += [f"b{i} = {'own' if self.owns else 'keep'}(kind, a{i})" for i in passive]
-        shapes, at = "", "0"
-        for i in self.argnums:
-            shapes += f"shaped(a{i}, bars, row + {at}, width), "
-            at += f" + count(a{i})"
-        body = TEXTS[self.text].format(
-            lift="; ".join(lifts),
-            lifted="".join(f"b{i}, " for i in range(self.n_arguments)),
-            give_back="; ".join(f"give_back(a{i}, b{i})" for i in written) or "pass",
-            pairs=", ".join(f"({''.join(f'{x}{i}, ' for i in written)})" for x in "ab"),
-            keep_before=_KEEP_BEFORE.format(
-                changed="".join(f"a{i}, " for i in passive),
-                n_directions="directions.shape[1]" if self.text == "along" else "n",
-            ),
-            put_back=_PUT_BACK,
-            output="result[0]" if self.has_aux else "result",
-            shaped=shapes.removesuffix(", ") if self.is_single else shapes,
-        )
-        given = ["directions"] if self.text == "along" else ["along"] * is_along
-        parameters = ", ".join(names + given + ["seeds"] * (self.text == "pulled"))
-        looks = f"    refuse_shared(({''.join(f'{name}, ' for name in names)}))\n" if self.is_called else ""
-        return f"def driver({parameters}):\n{looks}    n = {at}\n{body}"
-
-
-class Driver(CPUDispatcher):  # type: ignore[misc]
-    """A jitted driver, which explains what doesn't compile."""
-
-    def __init__(self, function: Any, original: Any, form: Form) -> None:
-        options = {"nopython": True, "nogil": True}
-        super().__init__(function, targetoptions=options, pipeline_class=OuterPipeline)
-        self.original, self.form = original, form
-        if not (bindings.is_stale(original) or form.is_marked or form.is_limited):  # a digest is of what names mean now
-            self._cache = DriverCache(function, original, form)
-
-    def _compile_for_args(self, *args: Any, **kws: Any) -> Any:
-        with explained(self.original.py_func):
-            return super()._compile_for_args(*args, **kws)
-
-    def get_call_template(self, args: Any, kws: Any) -> Any:
-        """As Numba asks for it, when jitted code calls the driver."""
-        with explained(self.original.py_func):
-            return super().get_call_template(args, kws)
-
-
-@as_they_are()  # what names mean in jitted code is looked up
-def driver(original: Any, form: Form) -> Any:
-    """The jitted function of a form for a user's jitted function."""
-    tape.connect()
-    read = only_read(original) if form.reads_in_place else {}
-    read = {i: how for i, how in read.items() if all(place < form.n_arguments for place in how.by)}
-    scope = {
-        **{f"place{i}": placing(how.n_indices) for i, how in read.items()},
-        **_SCOPE, "kind": form.kind,
-        "function": active(_called(original, form.n_arguments), form.kind, form.is_marked, form.is_limited),
-        "refuse_shared": refusing(original) if form.is_called else None,
-        "width": 1 + form.n_tangents, "n_tangents": form.n_tangents, "swept": sweep_of(form.kind),
-    }  # fmt: skip
-    return Driver(define(form.source(read), "driver", scope), original, form)
-
-
-def _called(function: Any, n: int) -> Any:
-    """A function that calls one that has a way of its own where it is called: a rule, say."""
-    if function not in SPECIAL:
-        return function
-    names = ", ".join(f"a{i}" for i in range(n))
-    return njit(define(f"def call({names}):\n return function({names})", "call", {"function": function}))
+def source(form: Form, read: Mapping[int, Reading]) -> str:
+    """A driver's text; arguments that are only read may stay where they are."""
+    lifts, start = [], "0" if form.is_along or "first" not in TEXTS[form.text] else "first"
+    at = "0"
+    for i in form.argnums:
+        where = at if form.is_along else f"{start} - ({at})"
+        if i in read:
+            indices = "".join(f"a{place}, " for place in read[i].by)
+            lifts.append(f"b{i} = place{i}(kind, a{i}, row + {at}, ({indices}))")
+        else:
+            lifts.append(f"b{i} = lift(kind, a{i}, row + {at}, {where}, {'along' if form.is_along else 'None'})")
+        at += f" + count(a{i})"
+    passive = [i for i in range(form.n_arguments) if i not in form.argnums]
+    written = passive if form.owns else []
+    lifts += [f"b{i} = {'own' if form.owns else 'keep'}(kind, a{i})" for i in passive]
+    shapes, at = "", "0"
+    for i in form.argnums:
+        shapes += f"shaped(a{i}, bars, row + {at}, width), "
+        at += f" + count(a{i})"
+    body = TEXTS[form.text].format(
+        lift="; ".join(lifts),
+        lifted="".join(f"b{i}, " for i in range(form.n_arguments)),
+        give_back="; ".join(f"give_back(a{i}, b{i})" for i in written) or "pass",
+        pairs=", ".join(f"({''.join(f'{x}{i}, ' for i in written)})" for x in "ab"),
+        keep_before=_KEEP_BEFORE.format(
+            changed="".join(f"a{i}, " for i in passive),
+            n_directions="directions.shape[1]" if form.text == "along" else "n",
+        ),
+        put_back=_PUT_BACK,
+        output="result[0]" if form.has_aux else "result",
+        shaped=shapes.removesuffix(", ") if form.is_single else shapes,
+    )
+    looks = f"    refuse_shared(({''.join(f'{name}, ' for name in form.names)}))\n" if form.is_called else ""
+    return f"def driver({form.parameters}):\n{looks}    n = {at}\n{body}"
 
 
 @njit(nogil=True)

@@ -24,41 +24,27 @@ from tapegrad import locks, trees
 from tapegrad.array_makers import as_they_are
 from tapegrad.debug import MEMORY
 from tapegrad.engine import DamagedMemoryError
-from tapegrad.jitted import (  # arrays and those beside it make NumPy's functions known
-    addresses,  # noqa: F401
-    arrays,  # noqa: F401
+from tapegrad.jitted import (
     bindings,
-    builtin_functions,  # noqa: F401
     classes,
     containers,
-    decompositions,  # noqa: F401
-    double_precision,  # noqa: F401
     limits,
-    linalg,  # noqa: F401
-    nest_calls,  # noqa: F401
-    numerics,  # noqa: F401
-    order_statistics,  # noqa: F401
-    overloads,  # noqa: F401
     parallel_loops,
-    rearrangements,  # noqa: F401
+    ready,
     records,
-    reductions,  # noqa: F401
     repeats,
     rewriting,
     sharing,
-    stretches,  # noqa: F401
-    vectorised,  # noqa: F401
 )
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.active import Taped
-from tapegrad.jitted.drivers import Form, driver, pull
+from tapegrad.jitted.drivers import pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
+from tapegrad.jitted.forms import Driver, Form
 
 _MOST_TANGENTS = 16  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
-_NUMBERS = frozenset({float, int, bool})
 _FREELY = contextlib.nullcontext()
-_FLOAT64 = np.dtype(np.float64)
 _engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
 
 
@@ -71,6 +57,8 @@ def engine_of(function: Callable[..., Any]) -> Engine:
         refuse_without_compiler()
         dispatcher = function if isinstance(function, CPUDispatcher) else njit(function)
         known = _engines[function] = Engine(dispatcher, is_own=dispatcher is not function)
+        if dispatcher is function:
+            ready.known[function] = known
     return known
 
 
@@ -87,24 +75,20 @@ def _sharing(method: Callable[..., Any]) -> Callable[..., Any]:
     return asked
 
 
-class Engine:
+class Engine(ready.Ready):
     """The derivatives of one jitted function."""
 
     @as_they_are()
     def __init__(self, function: Any, is_own: bool = False) -> None:
-        self.signature = inspect.signature(function.py_func)
+        super().__init__(function)
         self.refused = _refused(function, self.signature)
         self.is_own = is_own  # whether nobody else has the jitted function
-        self.function = function if self.refused is not None else _by_position(function)
-        is_plain = all(p.kind is p.POSITIONAL_OR_KEYWORD for p in self.signature.parameters.values())
-        self.n_by_position = len(self.signature.parameters) if is_plain else -1
-        self.drivers: dict[Form, Any] = {}
-        self.at_once: dict[tuple[tuple[int, ...], bool], Any] = {}  # drivers of calls that need no preparation
+        if self.refused is None:
+            self.function = _by_position(function)
+        self.drivers |= ready.drivers_of(function)
         self.variants: dict[Any, Engine] = {}  # that take tuples for other containers, or memory for what shares it
         self.writes: dict[Any, bool] = {}  # whether it writes to arrays that share memory, by the types of arguments
-        self.meanings, self.prints = bindings.meanings(function), repeats.prints(function)
-        self.is_parallel = any(f.targetoptions.get("parallel") for f in bindings.reached(function))
-        self.owns: set[Form] = set()  # forms for which arrays that are written to must be copied
+        self.prints = repeats.prints(function)
 
     def bind(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any]:
         """All arguments by position, defaults included."""
@@ -133,9 +117,9 @@ class Engine:
             form = form._replace(owns=True)
         made = self.drivers.get(form)
         if made is None:
-            made = self.drivers[form] = driver(self.function, form)
+            made = self.drivers[form] = Driver(self.function, form)
         if self.is_parallel:
-            parallel_loops.be_ready()
+            self._be_ready()
         keeping = limits.kept_to(limit, form.n_tangents, self.function) if form.is_limited else _FREELY
         with keeping:
             try:
@@ -145,6 +129,12 @@ class Engine:
         if MEMORY:
             self._check_memory()
         return result
+
+    def _made(self, form: Form, args: Sequence[Any]) -> Any:
+        return self.drivers.get(form)
+
+    def _be_ready(self) -> None:
+        parallel_loops.be_ready()
 
     def _check_memory(self) -> None:
         """Raise what guards have found."""
@@ -187,51 +177,6 @@ class Engine:
         """What the function returns, and a gradient for each input."""
         values, found = self.run(Form("value_and_grad", len(args), tuple(places), has_aux), *args)
         return values, trees.leaves(found)
-
-    def gradient_at_once(
-        self, args: Sequence[Any], argnums: int | tuple[int, ...], has_aux: bool
-    ) -> tuple[Any, Any] | None:
-        """Value and gradient in less time; None where it isn't as most often.
-
-        All arguments are numbers and arrays, which share no memory, and the driver has been made. The places of those
-        that are differentiated have been looked at.
-        """
-        places: tuple[int, ...] = (argnums,) if argnums.__class__ is int else argnums  # type: ignore[assignment]
-        made = self.at_once.get((places, has_aux))
-        if made is None:
-            made = self.drivers.get(Form("value_and_grad", self.n_by_position, places, has_aux))
-            if made is None or MEMORY:
-                return None
-            self.at_once[places, has_aux] = made
-        if len(args) != self.n_by_position or self.owns or limits.are_used:
-            return None
-        for place in places:
-            x = args[place]
-            if x.__class__ is np.ndarray:
-                if x.dtype is not _FLOAT64 and x.dtype not in records.DTYPES:
-                    return None
-            elif x.__class__ is not float:
-                return None
-        n_arrays = 0
-        for a in args:
-            if a.__class__ is np.ndarray:
-                n_arrays += 1
-                if not a.flags.forc:
-                    return None
-            elif a.__class__ not in _NUMBERS:
-                return None
-        if n_arrays > 1 and not sharing.are_apart(args):
-            return None
-        for get, name, value in self.meanings:
-            if get(name) is not value:
-                return None
-        if self.is_parallel:
-            parallel_loops.be_ready()
-        try:
-            value, found = made(*args)
-        except NotDifferentiableError:  # for arguments of these types
-            return None
-        return value, found[0] if argnums.__class__ is int else found
 
     @_sharing
     def vjp(self, args: Sequence[Any], places: Sequence[int], has_aux: bool) -> tuple[Any, Callable[..., list[Any]]]:
@@ -395,7 +340,7 @@ class Engine:
             raise error
         classes.refuse_shared(self.function, args[: form.n_arguments])
         owning = form._replace(owns=True)
-        made = self.drivers[owning] = driver(self.function, owning)
+        made = self.drivers[owning] = Driver(self.function, owning)
         try:
             result = made(*args)
         except NotDifferentiableError as other:

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 from tapegrad import locks
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted import marking
-from tapegrad.jitted.drivers import Form
 from tapegrad.jitted.engine import Recording, engine_of
 from tapegrad.jitted.errors import where_is_function
+from tapegrad.jitted.forms import Form
 
 _lock = locks.lock()  # the counts are those of one explanation
 

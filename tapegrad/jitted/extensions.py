@@ -17,20 +17,13 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic, overload
 
-from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted import bindings, checking, rewriting
 from tapegrad.jitted.active import Active, Complex, Dual, Narrow, is_active_array
 from tapegrad.jitted.emission import Emitter, Jet, Rule
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import by_element, make, value_of
 from tapegrad.jitted.signatures import finish, leaf
 from tapegrad.jitted.statements import Node
-
-_partials: dict[Any, Any] = {}
-
-
-def belongs_to(function: Any) -> tuple[Any, ...]:
-    """What else a function's derivatives depend on."""
-    return (_partials[function],) if function in _partials else ()
 
 
 def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -76,8 +69,8 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
             raise TypeError(
                 f"the rule of {function.__name__} takes its {wanted} arguments and the result, but takes {given}"
             )
-        _partials[function] = jitted
-        rewriting.SPECIAL[function] = _ruled
+        bindings.RULED[function] = jitted
+        bindings.SPECIAL[function] = _ruled
         rewriting.active.cache_clear()
         return rule
 
@@ -86,7 +79,7 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
 
 def _ruled(function: Any, kind: Active, is_marked: bool) -> Any:
     """What stands for a function that has a rule."""
-    rule = _partials[function]
+    rule = bindings.RULED[function]
     names = list(inspect.signature(function.py_func).parameters)
     listed = ", ".join(names)
     scope: dict[str, Any] = {"chosen": lambda *kinds: _with_rule(function, rule, names, kinds)}

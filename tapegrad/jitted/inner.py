@@ -26,6 +26,7 @@ from numba.core.registry import cpu_target
 from numba.core.targetconfig import ConfigStack
 from numba.core.typed_passes import BaseNativeLowering, NativeLowering, NopythonTypeInference
 
+from tapegrad.jitted import jacobian_tape
 from tapegrad.jitted.active import Dual
 from tapegrad.kernels import native
 
@@ -238,6 +239,7 @@ class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
         # Loops that are unrolled are made of gathers, when they become vectors; rows are calls and stores, and no
         # quicker so, but take longer to compile. Tangents are vectors already.
         _optimize(module, self._codegen, 2, vectorizes=True, unrolls=self.unrolls)
+        jacobian_tape.connect(jacobian_tape.named_in(module))
 
 
 # --- functions that call themselves, or each other --------------------------------------------------------------------

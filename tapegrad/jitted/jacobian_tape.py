@@ -35,6 +35,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -408,15 +409,27 @@ _PARTS = [open_tapes, reserve, take_rows, dispose, destroy, zero_adjoints, begin
 _SHARED = (ctypes.c_int64 * 8)()
 _lock = locks.lock()
 _get_specific: list[Any] = []
+_connected: set[str] = set()
 
 
-def connect() -> None:
-    """Make the tape known to the linker of compiled code: its parts, and what all threads share."""
+def connect(names: Iterable[str] | None = None) -> None:
+    """Make the tape known to the linker of compiled code: what all threads share, and parts by name, or all of them."""
+    _share()
+    for name in (parts[function] for function in _PARTS) if names is None else names:
+        if name not in _connected:
+            llvm.add_symbol(name, native.linkers[name]())
+            _connected.add(name)
+
+
+def named_in(module: Any) -> list[str]:
+    """The parts that compiled code calls by name."""
+    return [f.name for f in module.functions if f.is_declaration and f.name in native.linkers]
+
+
+def _share() -> None:
     with _lock:
         if _get_specific:
             return
-        for function in _PARTS:
-            llvm.add_symbol(parts[function], _address_of(function))
         python = native.functions_of_python()
         usual = _address(ctypes.pythonapi.PyMem_RawRealloc), python["release"].address
         _SHARED[SHARED_REALLOC], _SHARED[SHARED_FREE] = guards.allocator() if MEMORY else usual
@@ -435,7 +448,7 @@ def _address_of(function: Any) -> int:
 
 
 def know(*functions: Any) -> None:
-    """Have the linker know parts that others make, before it is connected."""
+    """Have the linker know parts that others make."""
     _PARTS.extend(functions)
     native.linkers.update({parts[function]: functools.partial(_address_of, function) for function in functions})
 
@@ -467,6 +480,8 @@ def _make_key() -> None:
 
 def header(at: int = 0) -> Any:
     """The header of this thread's tape, as an array of ctypes."""
+    if not _get_specific:
+        _share()
     base = _get_specific[0](_SHARED[KEY]) or native.callable_at(_address_of(open_tapes), 1)(ctypes.addressof(_SHARED))
     return (ctypes.c_int64 * WORDS).from_address(base + at)
 

@@ -61,6 +61,7 @@ from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.kept import NotKeptError, as_kind, kept
 from tapegrad.jitted.lifting import give_back, strip
 from tapegrad.jitted.outlining import Declined, Outlined
+from tapegrad.jitted.ready import Ready
 from tapegrad.jitted.sharing import arrays_in, frozen_kind, may_meet
 from tapegrad.tape import checked_limit
 
@@ -79,7 +80,6 @@ _WHY = {
 # --- for users --------------------------------------------------------------------------------------------------------
 
 _of_thread = threading.local()
-are_used = False  # whether any thread has had a limit
 
 
 class memory_limit(contextlib.ContextDecorator):  # noqa: N801  as `tapegrad.autograd.memory_limit`
@@ -140,14 +140,13 @@ def set_memory_limit(limit: int | None) -> None:
     >>> tg.jitted.set_memory_limit(10_000_000)
     >>> tg.jitted.set_memory_limit(None)
     """
-    global are_used  # noqa: PLW0603  read at every gradient
     _of_thread.limit = checked_limit(limit)
-    are_used |= limit is not None
+    Ready.is_limited |= limit is not None
 
 
 def current() -> int | None:
     """The limit of this thread."""
-    return getattr(_of_thread, "limit", None) if are_used else None
+    return getattr(_of_thread, "limit", None) if Ready.is_limited else None
 
 
 @contextlib.contextmanager

@@ -19,9 +19,9 @@ from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.active import Active, Dual, Taped, holds_active, is_active_array
-from tapegrad.jitted.drivers import Form, driver
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.extensions import joined
+from tapegrad.jitted.forms import Driver, Form
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import count, make, numbers_of, strip, tangents
 from tapegrad.jitted.repeats import before, kept_states, load_states, put_back
@@ -54,7 +54,7 @@ def _code(original: Any, names: str, kinds: tuple[Any, ...]) -> Any:
 
     def of(text: str, n_tangents: int, depth: int = 1) -> Any:
         made = Form(text, form.n_arguments, by, n_tangents=n_tangents, depth=depth, is_called=True)
-        return driver(function, made)
+        return Driver(function, made)
 
     n, depth = kind.n_tangents, kind.depth
     scope = {

@@ -14,8 +14,8 @@ from tapegrad.batched import once_a_sample
 from tapegrad.conversion import sharing_with
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
-from tapegrad.jitted import engine, nested, rewriting
-from tapegrad.jitted.drivers import Form, driver
+from tapegrad.jitted import bindings, compiling, engine, nested  # noqa: F401  jitted code calls drivers
+from tapegrad.jitted.forms import Driver, Form
 from tapegrad.jitted.orders import Call, arrays_of, leaves_of, recorded, requires_grad, stacked
 from tapegrad.tensor import Tensor
 
@@ -49,8 +49,8 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
         raise ValueError(f"argnums are from 0 to {n - 1}, not {argnums}")
     if list(numbers) != sorted(numbers):
         raise ValueError("argnums are in the order of the arguments here")
-    found = driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int), is_called=True))
-    rewriting.SPECIAL[found] = nested.again
+    found = Driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int), is_called=True))
+    bindings.SPECIAL[found] = nested.again
     return found
 
 

@@ -19,7 +19,7 @@ from numba.core import types
 from numba.core.registry import CPUDispatcher
 from numba.extending import intrinsic, overload
 
-from tapegrad.jitted import checking, rewriting
+from tapegrad.jitted import bindings, checking, rewriting
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
     get_number,
@@ -82,7 +82,7 @@ def preaccumulate(function: Callable[..., Any]) -> Any:
     jitted = function if isinstance(function, CPUDispatcher) else njit(function)
     if not isinstance(jitted, CPUDispatcher):
         return jitted  # as njit does under NUMBA_DISABLE_JIT: the plain function
-    rewriting.SPECIAL[jitted] = _preaccumulated
+    bindings.SPECIAL[jitted] = _preaccumulated
     rewriting.active.cache_clear()
     return jitted
 

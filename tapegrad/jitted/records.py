@@ -23,13 +23,12 @@ from numba.np.numpy_support import from_struct_dtype
 
 from tapegrad import trees
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import Active, ActiveRecord, Complex, Narrow, is_record_array, size_of
+from tapegrad.jitted.active import DTYPES, Active, ActiveRecord, Complex, Narrow, is_record_array, size_of
 from tapegrad.jitted.allocation import array_like
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import count, give_back, keep, lift, moved, own, rows, shaped, strip, tangents
 
 _FLOATS = types.float64, types.float32, types.complex128
-DTYPES = np.dtype(np.float64), np.dtype(np.float32), np.dtype(np.complex128)
 
 
 # --- types ------------------------------------------------------------------------------------------------------------

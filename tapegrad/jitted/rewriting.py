@@ -59,7 +59,6 @@ NESTS: list[Callable[[Any, Any], bool]] = []  # what puts calls of nests before 
 AFTER_TYPES: list[Any] = []  # the pass that does so for straight code: `stretches.py`
 LIMITED: list[Callable[[Active], Any]] = []  # what makes the pass that cuts loops out: `limits.py`
 PARALLEL: list[Any] = []  # the pass that cuts out loops that run in parallel: `parallel_loops.py`
-SPECIAL: dict[Any, Callable[[Any, Active, bool], Any]] = {}  # dispatchers with a way of their own: `extensions.py`
 
 
 class ActiveFunction(types.Dispatcher):  # type: ignore[misc]
@@ -235,8 +234,8 @@ def active(original: Any, kind: Active, is_marked: bool = False, is_limited: boo
 
     Or one whose loops are checkpointed by themselves, where memory is limited.
     """
-    if original in SPECIAL:
-        return SPECIAL[original](original, kind, is_marked)
+    if original in bindings.SPECIAL:
+        return bindings.SPECIAL[original](original, kind, is_marked)
     if isinstance(original, ActiveDispatcher):
         return original
     return ActiveDispatcher(original, kind, is_marked=is_marked, is_limited=is_limited)
@@ -372,7 +371,7 @@ def _called(func_ir: Any, statement: Any) -> Any:
     if not isinstance(statement, ir.Assign) or not isinstance(statement.value, ir.Expr) or statement.value.op != "call":
         return None
     value = resolve(func_ir, statement.value.func)
-    if not isinstance(value, CPUDispatcher) or value in SPECIAL or bindings.is_stale(value):
+    if not isinstance(value, CPUDispatcher) or value in bindings.SPECIAL or bindings.is_stale(value):
         return None
     return value
 

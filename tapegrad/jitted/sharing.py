@@ -34,6 +34,7 @@ from numba.typed import Dict, List
 from tapegrad import trees
 from tapegrad.jitted import checking, classes, containers, records
 from tapegrad.jitted.inner import OPTIONS, define
+from tapegrad.jitted.ready import are_apart, bounds, meets_itself
 
 if TYPE_CHECKING:
     from tapegrad.jitted.engine import Engine
@@ -61,11 +62,11 @@ class Memory:
     """One copy of the memory that arrays share."""
 
     def __init__(self, arrays: Sequence[np.ndarray]) -> None:
-        bounds = [_bounds(a) for a in arrays]
-        low, high = min(b[0] for b in bounds), max(b[1] for b in bounds)
+        ends = [bounds(a) for a in arrays]
+        low, high = min(b[0] for b in ends), max(b[1] for b in ends)
         self.arrays, self.copy = arrays, np.zeros((high - low) // _ITEM)
         self.orders = []
-        for a, (start, _) in zip(arrays, bounds, strict=True):
+        for a, (start, _) in zip(arrays, ends, strict=True):
             first = start - sum(min(s * (n - 1), 0) for s, n in zip(a.strides, a.shape, strict=True))
             if (first - low) % _ITEM or any(s % _ITEM for s in a.strides):
                 raise ValueError("arguments share memory, but not whole numbers of it: give copies of them")
@@ -79,13 +80,6 @@ class Memory:
         return np.ndarray(order.shape, np.float64, self.copy, order.offset * _ITEM, strides)
 
 
-def _bounds(a: np.ndarray) -> tuple[int, int]:
-    low = high = a.__array_interface__["data"][0]
-    for n, stride in zip(a.shape, a.strides, strict=True):
-        low, high = low + min(stride * (n - 1), 0), high + max(stride * (n - 1), 0)
-    return low, high + a.itemsize
-
-
 def groups_of(arrays: Sequence[Any]) -> list[list[int]]:
     """The places of arrays that share memory, and of those whose own elements do: one list for each memory."""
     found: list[list[int]] = []
@@ -94,7 +88,7 @@ def groups_of(arrays: Sequence[Any]) -> list[list[int]]:
             continue
         met = [group for group in found if any(_meet(arrays[i], a) for i in group)]
         found = [group for group in found if group not in met] + [[*itertools.chain(*met), k]]
-    return [sorted(group) for group in found if len(group) > 1 or _meets_itself(arrays[group[0]])]
+    return [sorted(group) for group in found if len(group) > 1 or meets_itself(arrays[group[0]])]
 
 
 def _meet(a: np.ndarray, b: np.ndarray) -> bool:
@@ -104,13 +98,6 @@ def _meet(a: np.ndarray, b: np.ndarray) -> bool:
         return np.shares_memory(a, b, max_work=_MOST_WORK)
     except np.exceptions.TooHardError:
         return True
-
-
-def _meets_itself(a: np.ndarray) -> bool:
-    if a.flags.forc or not a.flags.writeable:
-        return False
-    low, high = _bounds(a)
-    return high - low < a.nbytes
 
 
 def copies_of(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -370,22 +357,6 @@ def shared(engine: Engine, args: Sequence[Any], places: Sequence[int]) -> Shared
             f"{engine.function.__name__} may write to arguments that share memory as {_dtypes(flat, met)}: give copies"
         )
     return Shared(engine, args, places, groups)
-
-
-def are_apart(args: Sequence[Any]) -> bool:
-    """Whether it can be seen at once that no memory is shared: this is asked before every call."""
-    arrays: list[np.ndarray] = []
-    for a in args:
-        if isinstance(a, np.ndarray):
-            if _meets_itself(a):
-                return False
-            for b in arrays:
-                if np.may_share_memory(a, b):
-                    return False
-            arrays.append(a)
-        elif trees.items_of(a) is not None:
-            return False
-    return True
 
 
 def _dtypes(flat: Sequence[Any], met: set[int]) -> str:
