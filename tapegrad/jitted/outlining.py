@@ -219,7 +219,7 @@ class Loops:
         exits = sorted({to for label in body for to, _ in self.cfg.successors(label) if to not in body})
         if not exits:
             raise Declined("it ends with errors only")
-        test = None if iterator is None else self._test(header)
+        test = None if iterator is None else self.test(header)
         if test is not None:
             at_end = self.blocks[test].body[-1].falsebr
             exits = [at_end, *(to for to in exits if to != at_end)]
@@ -258,7 +258,7 @@ class Loops:
 
     def _range(self, header: int, body: Any) -> tuple[str | None, Any]:
         """The iterator of a loop over a range, and the variable that the range is in; None, None for a `while`."""
-        test = self._test(header)
+        test = self.test(header)
         for label in body:
             for statement in self.blocks[label].body:
                 value = getattr(statement, "value", None)
@@ -278,7 +278,8 @@ class Loops:
                 return value.value.name, called
         return None, None
 
-    def _test(self, header: int) -> int:
+    def test(self, header: int) -> int:
+        """The block in which a loop over a range is left."""
         while isinstance(self.blocks[header].body[0], ir.Jump):
             header = self.blocks[header].body[0].target
         return header
