@@ -106,7 +106,10 @@ class Proof:
         )  # fmt: skip
         self.integers = set[str]()  # names from outside that stand in an index before the loop's variable
         names = {*made.state, *made.others} - {*self.sums}
-        self.reaches = {name: reach for name in names if (reach := self._reach(name)) is not None}
+        self.reaches = {name: reach for name in sorted(names) if (reach := self._reach(name)) is not None}
+        self.steps = made.steps
+        if self.written:
+            self.steps = loops.windowed(header, made, {name: reach.axis for name, reach in self.reaches.items()})
 
     def _statements(self) -> Iterator[Any]:
         for label in self.body:
@@ -202,27 +205,36 @@ class Proof:
 
     def _reach(self, name: str) -> Reach | None:
         """Where turns read and write an array, by their variable; None where they may do so elsewhere."""
-        found, axes = list[int](), set[int]()
+        found, shapes = list[tuple[int, int]](), set[str]()
         for statement in self._statements():
             value = statement.value if isinstance(statement, ir.Assign) else None
             if all(v.name != name for v in statement.list_vars()):
                 continue
-            index = None
-            if isinstance(statement, ir.SetItem) and statement.target.name == name != statement.value.name:
-                index = statement.index
-            elif isinstance(value, ir.Expr) and value.op == "getitem" and value.value.name == name:
-                index = value.index
-            elif isinstance(value, ir.Expr) and value.op == "getattr" and value.attr in ("shape", "size", "ndim"):
+            if isinstance(value, ir.Expr) and value.op == "getattr" and value.attr in ("shape", "ndim"):
+                shapes |= {statement.target.name} if value.attr == "shape" else set()
                 continue
-            elif isinstance(value, ir.Expr) and value.op == "call":
-                if self.loops.resolve(self.func_ir, value.func) is len and value.func.name != name:
-                    continue
-            place = None if index is None or index.name == name else self._place(index)
+            array, index = outlining.indexed(statement) or (None, None)
+            is_element = array == name and sum(v.name == name for v in statement.list_vars()) == 1
+            place = self._place(index) if is_element else None
             if place is None:
                 return None
-            axes.add(place[0])
-            found.append(place[1])
-        return Reach(axes.pop(), min(found), max(found)) if len(axes) == 1 else None
+            found.append(place)
+        if len({axis for axis, _ in found}) != 1:
+            return None
+        axis, shifts = found[0][0], [shift for _, shift in found]
+        return Reach(axis, min(shifts), max(shifts)) if self._are_of_others(shapes, axis) else None
+
+    def _are_of_others(self, shapes: set[str], axis: int) -> bool:
+        """Whether of shapes other axes' lengths alone are read."""
+        for statement in self._statements():
+            read = {v.name for v in statement.list_vars()} & shapes
+            value = statement.value if isinstance(statement, ir.Assign) else None
+            if not read or (statement.target.name in read if value is not None else False):
+                continue
+            index = value.index if isinstance(value, ir.Expr) and value.op == "static_getitem" else None
+            if type(index) is not int or index < 0 or index == axis:
+                return False
+        return True
 
     def _place(self, index: Any) -> tuple[int, int] | None:
         """At which axis the loop's variable stands in an index, and what is added to it."""
@@ -270,7 +282,7 @@ class Proof:
         return self._is_counted(item)
 
     def check(self, names: Any, kinds: Any) -> set[str]:
-        """The names of arrays that are written to. Raise Declined where types of what the loop is given don't allow it."""
+        """The names of arrays that are written to. Raise Declined where types of what is given don't allow it."""
         found = set[str]()
         for name, kind in zip(names, kinds, strict=True):
             if name in self.sums:
@@ -377,13 +389,13 @@ def _shared_out(loop: Outlined, proof: Proof, turns: Any, kinds: list[Any]) -> A
     if not any(map(holds_active, kinds)):
         raise Declined("no derivative goes through it")
     written = proof.check((*loop.state, *loop.others), kinds)
-    again, m, sums = rewriting.active(loop.steps, KIND), len(proof.sums), list(proof.sums.values())
-    given = (
-        parallel_writes.Given((*loop.state, *loop.others)[m:], kinds[m:], m, proof.reaches, written)
-        if written
-        else None
-    )
-    chunk = _kinds_of_chunk(again, kinds[:m], kinds[m:] if given is None else given.kinds)
+    m, sums = len(proof.sums), list(proof.sums.values())
+    names, steps, given, others = (*loop.state, *loop.others), loop.steps, None, kinds[m:]
+    if written:
+        given = parallel_writes.Given(names[m:], kinds[m:], m, proof.reaches, written)
+        steps, others = proof.steps, [*given.kinds, *[types.int64] * len(proof.reaches)]
+    again = rewriting.active(steps, KIND)
+    chunk = _kinds_of_chunk(again, kinds[:m], others)
     outs = [cpu_target.typing_context.unify_types(a, b) for a, b in zip(kinds, chunk, strict=False)]
     scope = {
         "again": again, "m": m,
@@ -392,6 +404,7 @@ def _shared_out(loop: Outlined, proof: Proof, turns: Any, kinds: list[Any]) -> A
         **{f"start{j}": _STARTS[s][_is_integer(kind)] for j, (s, kind) in enumerate(zip(sums, chunk, strict=True))},
     }  # fmt: skip
     if given is not None:
+        scope["steps"] = steps
         return parallel_writes.run_of(loop, given, sums, outs, chunk, scope)
     return _adding(loop, kinds, sums, outs, chunk, scope)
 

@@ -61,7 +61,7 @@ from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.checkpoints import keep_word, kept_word, take_bars
 from tapegrad.jitted.drivers import protected
-from tapegrad.jitted.independents import array_of, first_row
+from tapegrad.jitted.independents import array_of, first_row, in_place
 from tapegrad.jitted.inner import define, inside
 from tapegrad.jitted.kept import Walk, as_kind, get_active, kept, put_active
 from tapegrad.jitted.lifting import make, row_of, strip, value_of
@@ -112,8 +112,7 @@ class Item:
         """The type that it has for a chunk."""
         if not self.is_array:
             return self.kind
-        layout = "C" if self.axis == 0 else "A"
-        return types.Array(self.kind.dtype, self.kind.ndim, layout, not self.kind.mutable, aligned=self.kind.aligned)
+        return types.Array(self.kind.dtype, self.kind.ndim, "C", not self.kind.mutable, aligned=self.kind.aligned)
 
     @property
     def plain(self) -> Any:
@@ -130,10 +129,15 @@ class Given:
         self.items: list[Item] = []
         self.scope: dict[str, Any] = {}
         self.kinds, self.plain_kinds, self.texts, self.plain_texts = [], [], [], []
+        begins = dict[str, str]()
         for k, (name, kind) in enumerate(zip(names, kinds, strict=True), before):
             made = self._made(kind, f"inputs[{k}]", reaches.get(name), name in written)
+            if name in reaches:
+                one = next((item for item in self.items if item.path == f"inputs[{k}]"), None)
+                begins[name] = "0" if one is None or one.reach is None else f"lo_{one.x}"
             for of_all, one in zip((self.kinds, self.plain_kinds, self.texts, self.plain_texts), made, strict=True):
                 of_all.append(one)
+        self.begins = [begins[name] for name in reaches]  # where parts of arrays begin
 
     def _made(self, kind: Any, path: str, reach: Reach | None, is_written: bool) -> tuple[Any, Any, str, str]:
         """The types for a chunk, and for plain code, and the texts of both."""
@@ -182,10 +186,10 @@ class Moves(NamedTuple):
     """Functions for jitted code, for arrays of a type, and windows [lo, hi) along an axis."""
 
     save: Any  # (array, header, at, lo, hi) -> where the next entry stands
-    load: Any  # (header, at, shift, lo, hi, shape) -> an array of which there is the window alone
+    load: Any  # (header, at, shift, shape) -> an array of what was saved, whose rows are so many behind the entries
     restore: Any  # (array, header, at, lo, hi): what was saved, with its rows
     number: Any  # (array, row, lo, hi): give the elements rows that follow each other
-    seed: Any  # (array, header, bars, lo, hi): add to the adjoints of the elements' rows
+    seed: Any  # (array, header, bars): add to the adjoints of the elements' rows
 
 
 @functools.cache
@@ -193,14 +197,12 @@ def moves(kind: Any, axis: int) -> Moves:
     """Those of a type."""
     order = [axis, *(k for k in range(kind.ndim) if k != axis)]
     at = "".join(f"i{k}, " for k in range(kind.ndim))
-    n = kind.ndim
 
-    def over(head: str, lengths: str, body: list[str], tail: str = " return at") -> str:
+    def over(head: str, ends: str, body: list[str], tail: str = " return at") -> str:
         lines = head.split("\n")
         for depth, k in enumerate(order):
-            ends = "lo, hi" if k == axis else lengths.format(k)
-            lines.append(" " * (depth + 1) + f"for i{k} in range({ends}):")
-        return "\n".join([*lines, *(" " * (n + 1) + line for line in body), tail])
+            lines.append(" " * (depth + 1) + f"for i{k} in range({ends if k == axis else f'x.shape[{k}]'}):")
+        return "\n".join([*lines, *(" " * (kind.ndim + 1) + line for line in body), tail])
 
     def walked(get: Any) -> tuple[Walk, str]:
         walk = Walk(1, False, get)
@@ -208,31 +210,23 @@ def moves(kind: Any, axis: int) -> Moves:
 
     local, value = walked(get_local)
     whole, as_before = walked(get_active)
-    result = types.Array(kind.dtype, n, "C" if axis == 0 else "A", not kind.mutable, aligned=kind.aligned)
-    made = types.Array(kind.dtype, n, result.layout, aligned=kind.aligned)
+    result = types.Array(kind.dtype, kind.ndim, "C", not kind.mutable, aligned=kind.aligned)
     scope = {
-        "vector_of": vector_of, "window": _window(made, order), "as_result": as_kind(result), "make": make,
-        "KIND": KIND, "value_of": value_of, "row_of": row_of, "get_word": get_word, "get_number": get_number,
+        "np": np, "ELEMENT": kind.dtype, "as_result": as_kind(result), "make": make, "KIND": KIND,
+        "value_of": value_of, "row_of": row_of, "get_word": get_word, "get_number": get_number,
         "put_number": put_number, "ADJOINT": tape.ADJOINT,
     }  # fmt: skip
-    room = 2 if kind.dtype == KIND else 1
-    count = " * ".join(["(hi - lo)", *(f"shape[{k}]" for k in order[1:])])
     texts = {
-        "save": (over("def save(x, header, at, lo, hi):", "x.shape[{}]", [f"e = x[{at}]", *local.save]), local.scope),
-        "load": (over(
-            f"def load(header, at, shift, lo, hi, shape):\n live = shift\n memory = vector_of({room} * {count})\n"
-            " y = window(memory, shape, lo, hi)",
-            "shape[{}]", [*local.load, f"y[{at}] = {value}"], " return as_result(y)",
-        ), local.scope),
-        "restore": (over("def restore(x, header, at, lo, hi):\n live = 1", "x.shape[{}]",
+        "save": (over("def save(x, header, at, lo, hi):", "lo, hi", [f"e = x[{at}]", *local.save]), local.scope),
+        "load": (over("def load(header, at, live, shape):\n x = np.empty(shape, ELEMENT)", f"x.shape[{axis}]",
+                      [*local.load, f"x[{at}] = {value}"], " return as_result(x)"), local.scope),
+        "restore": (over("def restore(x, header, at, lo, hi):\n live = 1", "lo, hi",
                          [*whole.load, f"x[{at}] = {as_before}"]), whole.scope),
-        "number": (over("def number(x, at, lo, hi):", "x.shape[{}]",
+        "number": (over("def number(x, at, lo, hi):", "lo, hi",
                         [f"x[{at}] = make(KIND, value_of(x[{at}]), at, 0)", "at += 1"]), {}),
-        "seed": (over(
-            "def seed(x, header, bars, lo, hi):\n at = 0\n adjoint = get_word(header, ADJOINT)", "x.shape[{}]",
-            [f"row = row_of(x[{at}])", "if row != 0:",
-             " put_number(adjoint, row, get_number(adjoint, row) + get_number(bars, at))", "at += 1"],
-        ), {}),
+        "seed": (over("def seed(x, header, bars):\n at = 0\n adjoint = get_word(header, ADJOINT)", f"x.shape[{axis}]",
+                      [f"row = row_of(x[{at}])", "if row != 0:",
+                       " put_number(adjoint, row, get_number(adjoint, row) + get_number(bars, at))", "at += 1"]), {}),
     }  # fmt: skip
     if kind.dtype != KIND:
         del texts["number"], texts["seed"]
@@ -260,31 +254,6 @@ def _row_there(header, at, shift):
 
 def _value_there(header, at):
     return get_number(get_word(header, tape.PARTIAL), at)
-
-
-def _window(made: Any, order: list[int]) -> Any:
-    """An intrinsic: (memory, shape, lo, hi) -> an array with the part [lo, hi) of an axis alone, in C's order of axes."""
-
-    @intrinsic
-    def window(typingctx: Any, memory: Any, shape: Any, lo: Any, hi: Any) -> Any:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            given = arrayobj.make_array(sig.args[0])(context, builder, args[0])
-            array = arrayobj.make_array(made)(context, builder)
-            lengths = cgutils.unpack_tuple(builder, args[1])
-            size = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(made.dtype)))
-            strides, step = dict[int, Any](), size
-            for axis in reversed(order):
-                strides[axis] = step
-                step = builder.mul(step, lengths[axis])
-            first = builder.mul(args[2], strides[order[0]])
-            data = builder.inttoptr(builder.sub(builder.ptrtoint(given.data, WORD), first), array.data.type)
-            ordered = [strides[axis] for axis in range(made.ndim)]
-            arrayobj.populate_array(array, data, lengths, ordered, size, given.meminfo)
-            return impl_ret_borrowed(context, builder, made, array._getvalue())
-
-        return made(memory, shape, lo, hi), codegen
-
-    return window
 
 
 @intrinsic
@@ -332,16 +301,6 @@ def add_rows(header, row, found, n):
     adjoint = get_word(header, tape.ADJOINT)
     for e in range(row, row + n):
         put_number(adjoint, e, get_number(adjoint, e) + get_number(found, e - row))
-
-
-@intrinsic
-def with_row(typingctx, x, row):
-    """Independents whose rows begin elsewhere."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return impl_ret_borrowed(context, builder, x, builder.insert_value(args[0], args[1], 1))
-
-    return x(x, row), codegen
 
 
 @inside
@@ -509,10 +468,10 @@ class Texts:
         """What a chunk has of an item, with rows of its own."""
         x = item.x
         if isinstance(item.kind, Independents):
-            lines = [f" {x} = with_row({x}, row - lo_{x} * rest)"]
+            lines = [f" {x} = in_place(KIND, array_of({x})[lo_{x}:hi_{x}], row)"]
         elif item.is_array:
-            shape = "".join(f"{x}_{k}, " for k in range(item.kind.ndim))
-            lines = [f" {x} = load_{x}(home, place, row - place, lo_{x}, hi_{x}, ({shape}))"]
+            lengths = (f"hi_{x} - lo_{x}" if k == item.axis else f"{x}_{k}" for k in range(item.kind.ndim))
+            lines = [f" {x} = load_{x}(home, place, row - place, ({''.join(f'{n}, ' for n in lengths)}))"]
         elif item.kind == KIND:
             lines = [f" {x} = get_local(KIND, home, place, row - place)"]
         else:
@@ -531,10 +490,7 @@ class Texts:
     def job(self) -> str:
         """What a thread does for a chunk when the loop is swept; for the turn in the middle, whose cost is asked."""
         begun = "".join(f"in{j}(start{j}), " for j in range(self.m))
-        seeds = [
-            f"  seed_{item.x}({item.x}, header, get_word(words, BARS) + 8 * bars_{item.x}, lo_{item.x}, hi_{item.x})"
-            for item in self.left
-        ]
+        seeds = [f"  seed_{item.x}({item.x}, header, get_word(words, BARS) + 8 * bars_{item.x})" for item in self.left]
         for i, j in enumerate(self.active_sums):
             seeds += [
                 f"  row_of_sum, w = row_of(in{j}(y[{j}])), at + {i} * (n_chunks + 1) + 1 + k",
@@ -543,7 +499,7 @@ class Texts:
                 "   adjoint = get_word(header, ADJOINT)",
                 "   put_number(adjoint, row_of_sum, get_number(adjoint, row_of_sum) + bar)",
             ]
-        given = "".join(f"{text}, " for text in self.given.texts)
+        given = "".join(f"{text}, " for text in [*self.given.texts, *self.given.begins])
         return _JOB.format(items="\n".join(self.each("home", self.load)), given=begun + given, seeds="\n".join(seeds))
 
     def adding(self) -> str:
@@ -572,7 +528,7 @@ class Texts:
     def forward(self) -> str:
         """What a thread does for a chunk at first."""
         begun = "".join(f"plain{j}(start{j}), " for j in range(self.m))
-        given = "".join(f"inputs[{i}], " for i in range(len(self.given.kinds)))
+        given = "".join(f"inputs[{i}], " for i in range(len(self.given.kinds))) + "0, " * len(self.given.begins)
         sums = "\n".join(
             f"    put_{_word(kind)}(get_word(words, VALUES), k * m + {j}, plain{j}(y[{j}]))"
             for j, kind in enumerate(self.chunk)
@@ -605,7 +561,8 @@ class Texts:
             sums="".join(self._sum(j) for j in range(self.m)),
             outputs="".join(f"y{j}, " for j in range(self.m)) + more,
             begun="".join(f"out{j}(inputs[{j}]), " for j in range(self.m))
-            + "".join(f"inputs[{i}], " for i in range(self.m, n_kinds)),
+            + "".join(f"inputs[{i}], " for i in range(self.m, n_kinds))
+            + "0, " * len(self.given.begins),
             left="".join(f"out{j}(x[{j}]), " for j in range(self.m)) + more,
             n_weights=len(self.active_sums),
         )
@@ -771,7 +728,7 @@ def run_of(
     """What is run before a loop; `scope` has its functions, and what converts its sums."""
     texts = Texts(given, sums, outs, chunk, len(loop.state))
     scope = {
-        **texts.scope(), **scope, "steps": loop.steps, "given": types.BaseTuple.from_types(given.plain_kinds),
+        **texts.scope(), **scope, "given": types.BaseTuple.from_types(given.plain_kinds),
         **{f"plain{j}": as_kind(rewriting.plain(kind)) for j, kind in enumerate(chunk)},
     }  # fmt: skip
     scope["as_given"] = as_kind(scope["given"])
@@ -795,7 +752,7 @@ _SCOPE = {
     "open_tape": open_tape, "plan_chunks": plan_chunks, "put_aside": put_aside, "put_back": put_back,
     "put_number": put_number, "put_word": put_word, "share_out": share_out, "sweep": sweep, "take_rows": take_rows,
     "weigh": weigh, "zero_adjoints": zero_adjoints, "vector_of": vector_of, "address_of": address_of,
-    "protected": protected, "array_of": array_of, "first_row": first_row, "with_row": with_row, "make": make,
+    "protected": protected, "array_of": array_of, "first_row": first_row, "in_place": in_place, "make": make,
     "row_of": row_of, "strip": strip, "value_of": value_of, "data_of": data_of, "may_meet": may_meet,
     "is_spread": is_spread, "get_local": get_local, "put_active": put_active, "values_of": values_of,
     "ends_of": ends_of, "add_entries": add_entries, "add_rows": add_rows, "put_value": put_value, "words_in": words_in,
