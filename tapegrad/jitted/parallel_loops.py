@@ -24,6 +24,7 @@ from __future__ import annotations
 import builtins
 import ctypes
 import operator
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -94,6 +95,10 @@ class Proof:
         call = None if turns is None else ir_utils.guard(ir_utils.get_definition, self.func_ir, turns)
         if call is None or loops.resolve(self.func_ir, call.func) is not prange or not made.is_counted:
             raise Declined("it is no loop over prange to its end")
+        self.made = defaultdict[str, list[Any]](list)  # what a turn assigns to a name
+        for statement in self._statements():
+            if isinstance(statement, ir.Assign):
+                self.made[statement.target.name].append(statement.value)
         self.sums = {name: self._sum(name) for name in made.state if name in made.assigned}
         self.written: dict[str, bool] = {}  # names from outside that may be written to: whether only elements of them
         for name in self._writes():
@@ -195,11 +200,11 @@ class Proof:
         """Whether an index is the variable of a loop over a range."""
         found = index
         for op in ("pair_first", "iternext", "getiter"):
-            made = ir_utils.guard(ir_utils.get_definition, self.func_ir, found)
+            made = self._definition(found)
             if not isinstance(made, ir.Expr) or made.op != op:
                 return False
             found = made.value
-        call = ir_utils.guard(ir_utils.get_definition, self.func_ir, found)
+        call = self._definition(found)
         is_call = isinstance(call, ir.Expr) and call.op == "call"
         return is_call and self.loops.resolve(self.func_ir, call.func) in (range, prange)
 
@@ -249,7 +254,17 @@ class Proof:
         return None
 
     def _definition(self, variable: Any) -> Any:
-        return ir_utils.guard(ir_utils.get_definition, self.func_ir, variable)
+        """What a variable is in a turn: names that go from turn to turn are sums."""
+        while isinstance(variable, ir.Var) and variable.name in self.inside:
+            made = self.made[variable.name]
+            if len(made) != 1:
+                return None
+            variable = made[0]
+        return (
+            ir_utils.guard(ir_utils.get_definition, self.func_ir, variable)
+            if isinstance(variable, ir.Var)
+            else variable
+        )
 
     def _shift(self, variable: Any) -> int | None:
         """What a number is more than the loop's variable; None where it may be any other."""
@@ -372,7 +387,9 @@ def _runner(loop: Outlined, proof: Proof) -> Any:
     def typed(turns, inputs):
         loop.is_taken = True
         try:
-            return _shared_out(loop, proof, turns, [types.unliteral(k) for k in inputs])
+            made = inside(_shared_out(loop, proof, turns, [types.unliteral(k) for k in inputs]))
+            made._numba_type_.get_call_type(cpu_target.typing_context, (turns, inputs), {})
+            return lambda turns, inputs: made(turns, inputs)
         except (Declined, errors.NumbaError, NotDifferentiableError):  # what is amiss is told where the loop itself is
             loop.is_taken = False
         items = "".join(f"inputs[{i}], " for i in range(len(loop.state)))

@@ -1,4 +1,4 @@
-"""Loops over `prange` whose turns write to elements of their own: in chunks, and once more in chunks when they are swept.
+"""Loops over `prange` whose turns write to elements of their own: in chunks, which are run again to be swept.
 
       out[i] = ...      out[i, j] = ...      row = out[i + 1]; row[2:] += ...      the variable of the loop is an index
 
@@ -13,7 +13,7 @@ The adjoints of what it was given go to the rows that this has on the caller's t
 order. So the tape holds what the loop is given, and a row for each element of the windows that it writes to, and
 neither values nor derivatives depend on how many threads there are (`chunks.py`).
 
-      arguments | n | first | by | chunks | n_out | window lengths and numbers, item by item | weights of sums, by chunks |
+      arguments | n | first | by | chunks | n_out | numbers, and lengths and windows of arrays | weights of sums |
 
 Whether a loop is one of these is known from its code (`parallel_loops.py`), from types, and when it is come to: windows
 may not lead out of an array, nor an array that is written to share memory with another. Where there is little to do
@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import ir as llvm
-from numba.core import cgutils, types
+from numba.core import types
 from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 from numba.np import arrayobj
@@ -76,7 +76,7 @@ MOST_WHOLE = 64  # numbers for each turn, of arrays that every chunk is given wh
 
 
 class Reach(NamedTuple):
-    """Where a turn reads or writes an array: along an axis, from its variable plus `low` to its variable plus `high`."""
+    """Where a turn reads and writes an array along an axis: from its variable and `low` to its variable and `high`."""
 
     axis: int
     low: int
@@ -398,7 +398,7 @@ class Texts:
         return "\n".join([*lines, " return True"])
 
     def size(self) -> str:
-        """How many entries are kept for some turns, how many of them are of what each chunk has whole, rows that are left."""
+        """How many entries are kept for some turns, how many of what each chunk has whole, and how many rows are left."""
         lines = ["def size(inputs, begin, end, n, first, by):", " low, high = ends_of(begin, end, n, first, by)"]
         lines += [" n_kept, n_whole, n_out = 0, 0, 0"]
         for item in self.items:
@@ -445,10 +445,8 @@ class Texts:
                 continue
             if item.is_array:
                 lines += self.lengths(item, f"kept_word({home}, at + {{}}, 1)")
-                lines += [
-                    f" lo, hi = kept_word({home}, at + {item.kind.ndim}, 1), kept_word({home}, at + {item.kind.ndim + 1}, 1)"
-                ]
-                lines += [f" at += {item.kind.ndim + 2}"]
+                lines.append(f" at += {item.kind.ndim + 2}")
+                lines.append(f" lo, hi = kept_word({home}, at - 2, 1), kept_word({home}, at - 1, 1)")
             else:
                 lines.append(f" {x} = value_at(kind_{x}, get_word({home}, PARTIAL) + 8 * at)")
                 lines += self.lengths(item, f"{x}.shape[{{}}]")
@@ -503,7 +501,7 @@ class Texts:
         return _JOB.format(items="\n".join(self.each("home", self.load)), given=begun + given, seeds="\n".join(seeds))
 
     def adding(self) -> str:
-        """What adds all that a chunk has found; it returns how many numbers these are. It only counts where that is 0."""
+        """What adds all that a chunk has found, and returns how many numbers these are; it only counts them at 0."""
         head = """def add(header, begin, k, found):
  n, n_chunks = kept_word(header, begin + N_AT, 1), kept_word(header, begin + CHUNKS_AT, 1)
  first, by = kept_word(header, begin + FIRST_AT, 1), kept_word(header, begin + BY_AT, 1)
