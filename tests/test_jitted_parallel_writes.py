@@ -43,17 +43,9 @@ def copied(args):
     return tuple(a.copy() if isinstance(a, np.ndarray) else a for a in args)
 
 
-@njit
-def _weighed(row, x):
-    t = 0.0
-    for k in range(row.size):
-        t += row[k] * x[k % x.size]
-    return t
-
-
 def mixture(x, a, b, keys, counts):
-    out, wide = np.zeros((a.size, 4)), np.zeros((3, a.size))
-    s, low = x[0] * 2.0, 1e9
+    out, wide = np.zeros((a.size, 4)), np.zeros((2, a.size))
+    s = x[0] * 2.0
     for i in prange(1, a.size - 1, 2):
         y = a[i] * x[1]
         k = 0
@@ -67,12 +59,10 @@ def mixture(x, a, b, keys, counts):
         if keys[i] > 1:
             out[i] += b[0, i]
             wide[0, i] = y * y
-        wide[1, i] = _weighed(out[i], x)
-        wide[2, i] += x[keys[i]] * wide[1, i]
+        wide[1, i] += x[keys[i]] * out[i, 2]
         counts[i] += keys[i]
         s += wide[1, i] * 0.01
-        low = min(low, wide[2, i])
-    return (out * out).sum() + wide.sum() + s * low + counts.sum()
+    return (out * out).sum() + wide.sum() + s * s + counts.sum()
 
 
 def test_turns_that_write_to_elements_of_their_own(calls, n_threads):
@@ -117,7 +107,6 @@ def test_elements_that_are_read_before_backwards_and_a_turn_that_raises(calls, n
     x, a = RNG.uniform(0.3, 0.9, 3), RNG.uniform(size=N)
     n_threads(2)
     f = njit(parallel=True)(in_place)
-    y = a[::-3].copy()
     by_a, slopes = np.full(N, x[0]), np.zeros((3, N))
     slopes[0] = a
     for i in range(N - 1, 3, -3):
@@ -136,7 +125,6 @@ def test_elements_that_are_read_before_backwards_and_a_turn_that_raises(calls, n
         np.testing.assert_allclose(by_x, slopes @ w, rtol=1e-10)
         np.testing.assert_allclose(by, by_a * w, rtol=1e-10)
     assert calls == [{"a.1"}]
-    assert y.size == N // 3
     with pytest.raises(ValueError, match="turn") as error:
         tg.func.vjp(f, x, a, -3, N - 1 - 300)
     assert error.value.args == ("turn", N - 1 - 300)
@@ -145,19 +133,19 @@ def test_elements_that_are_read_before_backwards_and_a_turn_that_raises(calls, n
 def seen_by_others(x, out, n):
     a, b, c = out * x[0], out * x[1], out * x[2]
     for i in prange(a.size - 1):  # what the next turn reads
-        for k in range(30):
+        for _ in range(30):
             a[i + 1] = np.sin(a[i + 1] + a[i])
     for i in prange(b.size):  # where another turn may write
         t = 0.0
-        for k in range(30):
+        for _ in range(30):
             t = np.sin(t + b[i])
         b[int(out[i] * n)] += t
     for i in prange(-1, c.size - 1):  # the last element, first
-        for k in range(30):
+        for _ in range(30):
             c[i] = np.sin(c[i] + b[i])
     d, e = c[1:], c[:-1]
     for i in prange(d.size):  # memory of one array
-        for k in range(30):
+        for _ in range(30):
             d[i] = np.sin(d[i] + e[i])
     return (a * b * c).sum()
 
@@ -166,7 +154,7 @@ def test_turns_that_see_each_other_are_serial(calls):
     """Bit for bit the serial loops' values, and their gradients."""
     x, out = np.array([0.5, 0.25, 0.125]), RNG.uniform(size=N)
     found = tg.func.value_and_grad(njit(parallel=True)(seen_by_others), argnums=(0, 1))(x, out, N)
-    assert calls == [{"c"}, {"d"}]  # which is seen when they are come to
+    assert sorted(map(sorted, calls)) == [["c"], ["d"]]  # which is seen when they are come to
     value, wanted = tg.func.value_and_grad(njit(seen_by_others), argnums=(0, 1))(x, out, N)
     assert found[0] == value
     for one, other in zip(found[1], wanted, strict=True):

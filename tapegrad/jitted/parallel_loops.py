@@ -1,4 +1,4 @@
-"""Loops over `prange` whose turns meet in sums alone: in chunks, each of them on a tape of a thread's own.
+"""Loops over `prange` whose turns meet in sums alone, or not at all: in chunks, each on a tape of a thread's own.
 
 A call is put before each such loop (`outlining.py`). It cuts the turns into chunks, whose number depends on the work
 and not on threads. A chunk is recorded, swept at once for each number that it adds up, and forgotten:
@@ -15,7 +15,8 @@ depend on how many threads there are, nor on which of them was first (`chunks.py
 
 Sums are `s += x`, and so are `-=`, `*=`, `/=`, `max(s, x)` and `min(s, x)`: of a name that the loop reads nowhere else.
 A chunk begins with 0 (or 1, or an infinity). No turn may write to what another one sees; where that isn't certain from
-the code and its types, the loop is left as it stands. Where there is little to do, or a turn raises, all turns are one
+the code and its types, the loop is left as it stands. Of loops that write to elements of their own, which turns these
+are is found here; all else is in `parallel_writes.py`. Where there is little to do, or a turn raises, all turns are one
 chunk, which is recorded on the caller's tape.
 """
 
@@ -307,7 +308,7 @@ class Proof:
                 raise Declined(f"it reads {kind}")
             if name in self.integers and not isinstance(kind, types.Integer):
                 raise Declined(f"an index is {kind}")
-            if name in self.written and holds_arrays(kind):
+            if name in self.written and holds_arrays(kind) and not isinstance(kind, Independents):
                 is_element = isinstance(kind, types.Array) and kind.ndim == 1 and self.written[name]
                 reach = self.reaches.get(name)
                 if not is_element and (reach is None or reach.low != reach.high):

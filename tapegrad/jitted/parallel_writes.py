@@ -398,7 +398,7 @@ class Texts:
         return "\n".join([*lines, " return True"])
 
     def size(self) -> str:
-        """How many entries are kept for some turns, how many of what each chunk has whole, and how many rows are left."""
+        """How many entries are kept for some turns, how many of what chunks have whole, and how many rows are left."""
         lines = ["def size(inputs, begin, end, n, first, by):", " low, high = ends_of(begin, end, n, first, by)"]
         lines += [" n_kept, n_whole, n_out = 0, 0, 0"]
         for item in self.items:
