@@ -2,7 +2,8 @@
 
 Names that PyTorch's tensors lack are methods of all Tensors. Of those that mean something else there, PyTorch's meaning
 is that of Tensors; in a function of arrays (`tape.of_arrays`), where Tensors stand for these, calls that only arrays
-take are NumPy's, and where both would take a call, a warning says whose meaning it has.
+take are NumPy's, and where both would take a call, a warning says whose meaning it has: but what `np.array` and its
+kin have made (`array_makers.py`) has methods of arrays.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import numpy
 
 from tapegrad import dtypes, numpy_protocol
+from tapegrad.array_makers import is_array_to_user
 from tapegrad.tensor import Tensor, depth_of_user, is_users
 
 np: Any = numpy
@@ -125,7 +127,7 @@ def _of_arrays(name: str, is_meant: Callable[..., bool], function: Callable[...,
 
     @functools.wraps(method)
     def either(self: Tensor, *args: Any, **facts: Any) -> Any:
-        if self._tape.of_arrays and is_meant(self, *args, **facts) and is_users():
+        if self._tape.of_arrays and (is_array_to_user(self) or is_meant(self, *args, **facts)) and is_users():
             return function(self, *args, **facts)
         return method(self, *args, **facts)
 
@@ -150,7 +152,7 @@ _of_arrays("trace", lambda _, *given, **facts: bool(given or facts), np.trace)
 _of_arrays("dot", lambda x, y, *_, **__: x.ndim != 1 or np.ndim(y) != 1, np.dot)
 _of_arrays("take", lambda _, i, *given, **facts: bool(given or facts) or not isinstance(i, Tensor), np.take)
 _of_arrays("nonzero", lambda _, **facts: not facts, np.nonzero)
-_of_arrays("view", lambda _, *given, **facts: not (given or facts), lambda x: x.view_as(x))
+_of_arrays("view", lambda _, *given, **facts: not (given or facts), lambda x, *given: x.view(*given or (x.shape,)))
 for _name in ("max", "min"):
     _of_arrays(_name, lambda *_, **facts: "axis" in facts, getattr(np, _name))
 for _name in ("cumsum", "cumprod"):
@@ -163,12 +165,14 @@ for _name in ("cumsum", "cumprod"):
 # --- calls that both take: a warning tells whose they are -------------------------------------------------------------
 
 
-def _warns(name: str, says: str, is_told: Callable[..., bool]) -> None:
-    """Have a method warn in functions of arrays."""
+def _warns(name: str, says: str, is_told: Callable[..., bool], theirs: Callable[..., Any] | None = None) -> None:
+    """Have a method warn in functions of arrays; `theirs` is what that of arrays does."""
     method = getattr(Tensor, name)
 
     @functools.wraps(method)
     def warning(self: Tensor, *args: Any, **facts: Any) -> Any:
+        if theirs is not None and self._tape.of_arrays and is_array_to_user(self) and is_users():
+            return theirs(self, *args, **facts)
         if self._tape.of_arrays and not is_told(self, *args, **facts) and is_users():
             warnings.warn(
                 f"{name}() in a function of arrays that is differentiated: there it is given Tensors, whose {name}() "
@@ -181,17 +185,21 @@ def _warns(name: str, says: str, is_told: Callable[..., bool]) -> None:
     setattr(Tensor, name, warning)
 
 
+def _sorted(self: Tensor, *args: Any, **facts: Any) -> None:
+    self.copy_(np.sort(self, *args, **facts))
+
+
 def _says_divisor(_: Tensor, *args: Any, **facts: Any) -> bool:
     return len(args) > 1 or "correction" in facts or "unbiased" in facts
 
 
 for _name in ("var", "std"):
     _says = f"divides by n - 1, as PyTorch's, and that of arrays by n: say np.{_name}(x), or give the correction"
-    _warns(_name, _says, _says_divisor)
+    _warns(_name, _says, _says_divisor, getattr(np, _name))
 _warns("repeat", "repeats the whole, as PyTorch's, and that of arrays each element: say np.repeat or np.tile",
-       lambda *_: False)  # fmt: skip
+       lambda *_: False, np.repeat)  # fmt: skip
 _warns("sort", "gives what is sorted, as PyTorch's, and that of arrays sorts in place: say x = np.sort(x)",
-       lambda *_, **__: False)  # fmt: skip
+       lambda *_, **__: False, _sorted)  # fmt: skip
 _warns("transpose", "exchanges two dimensions, as PyTorch's, and that of arrays permutes them: say np.transpose",
        lambda _, *axes, **__: len(axes) != 2 or [*axes] != sorted(axes))  # fmt: skip
 for _name in ("item", "tolist"):

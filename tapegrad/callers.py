@@ -11,7 +11,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 LIBRARIES = {"matplotlib", "numpy", "pandas", "scipy", "sklearn", "statsmodels"}  # to which tensors would be numbers
-_PACKAGE, _STAND_INS = __name__.partition(".")[0], f"{__name__.partition('.')[0]}.replay.standins"
+_PACKAGE = __name__.partition(".")[0]
 
 
 def root(frame: FrameType) -> str:
@@ -32,10 +32,9 @@ def asker() -> tuple[str, str]:
     """The library's function that asks the caller's method for an array, and the line from which it was called."""
     frame: FrameType = sys._getframe(2)
     name = "NumPy"
-    while frame.f_back is not None and (
-        (module := frame.f_globals.get("__name__", "")) == _STAND_INS or root(frame) in LIBRARIES
-    ):
-        if module != _STAND_INS and "wrap" not in frame.f_code.co_name:
+    while frame.f_back is not None and ((owner := root(frame)) == _PACKAGE or owner in LIBRARIES):
+        if owner != _PACKAGE and "wrap" not in frame.f_code.co_name:
+            module = frame.f_globals["__name__"]
             name = ".".join(part for part in module.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"
         frame = frame.f_back
     return name, f"{frame.f_code.co_filename}:{frame.f_lineno}"

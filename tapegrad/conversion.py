@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import Any
 
@@ -97,7 +97,8 @@ def is_sparse(value: Any) -> bool:
     return hasattr(value, "tocoo") and hasattr(value, "toarray")
 
 
-joiners: list[Callable[[np.ndarray], Tensor]] = []  # what makes a tensor of an array of tensors: `functions/joining.py`
+# What makes a tensor of its elements and a shape: `functions/joining.py`.
+joiners: list[Callable[[Sequence[Any], tuple[int, ...]], Tensor]] = []
 
 
 def as_operand(data: Any, is_kept: bool) -> Tensor:
@@ -110,7 +111,7 @@ def as_operand(data: Any, is_kept: bool) -> Tensor:
         return data
     if isinstance(data, np.ndarray) and data.dtype == object and data.size:
         if any(isinstance(x, Tensor) for x in data.flat):
-            return joiners[0](data)
+            return joiners[0]([*data.flat], data.shape)
         if all(isinstance(x, (int, float)) for x in data.flat):  # chosen among tensors and numbers
             data = np.array(data.tolist())
     return leaf_of(data) if is_kept or getattr(data, "nbytes", 0) < kinds.LARGE else sharing_with(data)
@@ -309,6 +310,10 @@ def warn_of_lost_gradient(t: Tensor) -> None:
         )
 
 
+class WrittenToNumbersError(RuntimeError):
+    """A tensor was written to an array of numbers, where its derivative would be lost."""
+
+
 def _lost(t: Tensor, frame: FrameType) -> RuntimeError:
     """What is wrong where code makes a number of a tensor unasked."""
     if (library := callers.root(frame)) in callers.LIBRARIES:
@@ -319,12 +324,16 @@ def _lost(t: Tensor, frame: FrameType) -> RuntimeError:
             f"tapegrad.autograd.host_function{pages.NUMPY}"
         )
     if callers.does(frame).startswith("STORE"):
+        kind: type[RuntimeError] = WrittenToNumbersError
         what = "what is written to an array is a number"
-        instead = "write to a tensor (out = tapegrad.zeros(n), then out[i] = ...), or join a list by np.stack"
+        instead = (
+            "write to an array of floats that the function makes (out = np.zeros(n)), to a tensor "
+            "(tapegrad.zeros(n)), or join a list by np.stack"
+        )
     else:
-        what = f"{callers.name_called(frame) or 'what is called'} makes numbers of tensors"
+        kind, what = RuntimeError, f"{callers.name_called(frame) or 'what is called'} makes numbers of tensors"
         instead = "NumPy's functions and tapegrad's take tensors, and np.stack joins them"
-    return RuntimeError(
+    return kind(
         f"{what}: the derivative of {describe(t)} would be lost, at {location()}. In a function that is "
         f"differentiated {instead}; where only the value is meant, give x.detach(){pages.NUMPY}"
     )

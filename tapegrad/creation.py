@@ -140,13 +140,14 @@ class Generator:
     """
 
     def __init__(self, device: Any = "cpu") -> None:
+        check_device(device)
         self.device = device
         self.manual_seed(67280421310721)
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start anew; returns itself."""
-        self._seed = int(seed)
-        self.numpy = np.random.default_rng(self._seed % (1 << 64))
+        """Start anew, with an int of 64 bits; returns itself."""
+        self._seed = _seed_of(seed)
+        self.numpy = np.random.default_rng(self._seed)
         return self
 
     def seed(self) -> int:
@@ -165,6 +166,15 @@ class Generator:
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
         self.numpy.bit_generator.state = state
+
+
+def _seed_of(seed: Any) -> int:
+    """A seed as the 64 bits that it is, which may have been given with a sign."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
+        raise RuntimeError(f"manual_seed expected a long, but got {type(seed).__name__}")
+    if not -(1 << 63) <= seed < 1 << 64:
+        raise ValueError(f"Overflow when unpacking long long: the seed {seed} does not fit 64 bits")
+    return int(seed) % (1 << 64)
 
 
 def random(generator: Any = None) -> np.random.Generator:
@@ -539,12 +549,12 @@ class _DefaultGenerator(Generator):
         return _random()
 
     def manual_seed(self, seed: int) -> Generator:
-        """Start anew; returns itself."""
+        """Start anew, with an int of 64 bits; returns itself."""
         global _generator
         if (watch := current_tape().watch) is not None:
             watch.fail("seeds random numbers")
-        self._seed = int(seed)
-        _generator = np.random.default_rng(self._seed % (1 << 64))
+        self._seed = _seed_of(seed)
+        _generator = np.random.default_rng(self._seed)
         return self
 
     def initial_seed(self) -> int:
@@ -573,7 +583,7 @@ def initial_seed() -> int:
 
 
 @checked
-def manual_seed(seed: int) -> Generator:
+def manual_seed(seed: Any) -> Generator:
     """Start the random numbers of `rand` and `randn` anew; returns the generator.
 
     >>> import tapegrad as tg
@@ -583,7 +593,7 @@ def manual_seed(seed: int) -> Generator:
     >>> bool((tg.rand(2) == a).all())
     True
     """
-    return default_generator.manual_seed(seed)
+    return default_generator.manual_seed(int(seed))
 
 
 def _drawn(draw: Any, name: str, shape: tuple[int, ...], dtype: DType | None) -> np.ndarray:
@@ -783,8 +793,10 @@ def set_default_tensor_type(t: Any) -> None:
     dtypes.set_default_dtype(dtype)
 
 
-def new(self: Tensor, *args: Any) -> Tensor:
+def new(self: Tensor, *args: Any, size: Sequence[int] | None = None) -> Tensor:
     """A tensor of this dtype: empty, of a shape, or of data."""
+    if size is not None:
+        return empty(size_of("new", tuple(size)), dtype=self.dtype)
     if len(args) == 1 and isinstance(args[0], (Tensor, list, tuple, np.ndarray)) and not isinstance(args[0], Size):
         return tensor(args[0], dtype=self.dtype)
     return empty(size_of("new", args or (0,)), dtype=self.dtype)

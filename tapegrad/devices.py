@@ -30,14 +30,14 @@ class device(str):
         """A device by its name, with its number behind a colon, or given."""
         if isinstance(type, int):
             raise RuntimeError("Cannot access accelerator device when none is available: tapegrad computes on the CPU")
-        name, _, number = str(type).partition(":")
+        name, colon, number = str(type).partition(":")
+        if colon and (not name or not number.isdecimal() or index is not None):
+            raise RuntimeError(f"Invalid device string: '{type}'")
         if name not in ("cpu", "cuda", "mps", "xpu", "meta", "hpu", "mtia"):
             raise RuntimeError(
                 "Expected one of cpu, cuda, ipu, xpu, mkldnn, opengl, opencl, ideep, hip, ve, fpga, maia, xla, lazy, "
                 f"vulkan, mps, meta, hpu, mtia, privateuseone device type at start of device string: {name}"
             )
-        if number and (index is not None or not number.isdecimal()):
-            raise RuntimeError(f"Invalid device string: '{type}'")
         place = int(number) if number else index
         made = str.__new__(cls, name if place is None else f"{name}:{place}")
         made.type, made.index = name, place

@@ -206,7 +206,7 @@ def _places(argnums: Argnums, n: int) -> tuple[int, ...]:
     if not isinstance(numbers, tuple) or not all(isinstance(place, int) for place in numbers):
         raise RuntimeError(f"argnums must be int or Tuple[int, ...], got: {type(argnums)}")
     if not numbers:
-        raise RuntimeError("argnums must name at least one argument, got ()")
+        raise RuntimeError("argnums must be non-empty, got (): they name the arguments by which is differentiated")
     for place in numbers:
         if not -n <= place < n:
             raise RuntimeError(f"Got argnum={place}, but only {n} positional inputs")
@@ -478,6 +478,8 @@ def _along(
         raise RuntimeError(f"{start} primals to be a tuple. E.g. it should be valid to call f(*primals).")
     if not isinstance(tangents, tuple) or len(tangents) != len(primals):
         raise RuntimeError(_unlike(start, primals, tangents))
+    if not primals:
+        raise RuntimeError(f"{start} primals to contain at least one Tensor.")
     engine, args = _engine(func, primals, {})
     places = [i for i, t in enumerate(tangents) if t is not None]
     if not places:

@@ -13,7 +13,7 @@ import numpy as np
 
 from tapegrad import aliasing, callers, engine, kinds, pages, writing
 from tapegrad import tape as tapes
-from tapegrad.conversion import joiners, sharing_with, warn_of_lost_gradient
+from tapegrad.conversion import WrittenToNumbersError, joiners, sharing_with, warn_of_lost_gradient
 from tapegrad.debug import MEMORY
 from tapegrad.devices import check_device, strided
 from tapegrad.dtypes import BY_NUMPY
@@ -156,7 +156,7 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
         asker, where = callers.asker()
         if _is_of_objects(self, dtype, caller, asker):
             return _of_objects(self)
-        raise RuntimeError(
+        raise (WrittenToNumbersError if callers.does(caller).startswith("STORE") else RuntimeError)(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
             f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use NumPy's "
             "functions that record (np.stack joins tensors), tapegrad's, or make an operation of a function with "
@@ -247,7 +247,7 @@ def _whole(value: Any) -> Any:
     if not isinstance(value, np.ndarray) or value.dtype != object:
         return value.view(np.ndarray) if isinstance(value, TensorElements) else value
     if any(isinstance(x, Tensor) for x in value.flat):
-        return joiners[0](value.view(np.ndarray))
+        return joiners[0]([*value.flat], value.shape)
     return np.array(value.tolist())
 
 

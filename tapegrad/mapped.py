@@ -7,12 +7,12 @@ of these is recorded for all samples at once (`batching.py`). So it costs what a
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from tapegrad import batching, creation, trees  # noqa: F401 (the rules)
+from tapegrad import array_makers, batching, creation, trees  # noqa: F401 (the rules)
 from tapegrad.batched import Batched, Level, NeedsSamplesError, is_at, levels, samples_of, wrap
 from tapegrad.conversion import as_operand
 from tapegrad.functions.shaping import functions as shaping
@@ -130,16 +130,18 @@ def _together(
     args, facts = trees.unflatten(structure, given)
     levels().append(level)
     tape = current_tape()
-    tape.of_arrays += of_arrays
+    if of_arrays:
+        array_makers.begin(tape)
     try:
-        found = func(*args, **facts)
+        found = array_makers.called(func, lambda: func(*args, **facts)) if of_arrays else func(*args, **facts)
     except NeedsSamplesError:
         if not of_arrays or not size:
             raise
     else:
         return _unwrapped(found, level, out_dims, name, of_arrays)
     finally:
-        tape.of_arrays -= of_arrays
+        if of_arrays:
+            array_makers.end(tape)
         levels().pop()
     if state is not None:
         creation.set_rng_state(state)
@@ -150,7 +152,7 @@ def _unwrapped(found: Any, level: Level, out_dims: Any, name: str, of_arrays: bo
     """What a function gives, with the samples where they are to be."""
     leaves, structure = trees.flatten(found)
     made = list[Any]()
-    for leaf, dim in zip(leaves, _spread(out_dims, found, _unfit(name, out_dims)), strict=True):
+    for leaf, dim in zip(leaves, _of_outputs(out_dims, found, name), strict=True):
         if not isinstance(leaf, Tensor):
             if isinstance(leaf, (np.ndarray, np.generic, int, float)) and of_arrays:
                 array = np.asarray(leaf)
@@ -206,7 +208,7 @@ def _narrowed(x: Any, dim: int | None, start: int, size: int) -> Any:
 
 def _joined(chunks: Sequence[Any], out_dims: Any, name: str) -> Any:
     """What was given for chunks of samples, one after another."""
-    dims = _spread(out_dims, chunks[0], _unfit(name, out_dims))
+    dims = _of_outputs(out_dims, chunks[0], name)
     made = []
     for dim, *parts in zip(dims, *(trees.leaves(one) for one in chunks), strict=True):
         if dim is None:
@@ -265,10 +267,19 @@ def _samples(x: Any, dim: int) -> list[Any]:
     return list(x.unbind(dim)) if isinstance(x, Tensor) else list(np.moveaxis(x, dim, 0))
 
 
-def _unfit(name: str, out_dims: Any) -> Callable[[], ValueError]:
-    return lambda: ValueError(
+def _of_outputs(out_dims: Any, output: Any, name: str) -> list[Any]:
+    """A dimension for each leaf of an output: of one tensor, a tuple of one number is that number."""
+    if not (out_dims is None or isinstance(out_dims, (int, tuple, list, Mapping))):
+        raise ValueError(
+            f"vmap({name}, ..., out_dims={out_dims}): `out_dims` must be an int, None or a python collection of ints "
+            "representing where in the outputs the vmapped dimension should appear."
+        )
+    error = ValueError(
         f"vmap({name}, ..., out_dims={out_dims})(<inputs>): out_dims is not compatible with the structure of `outputs`"
     )
+    if isinstance(out_dims, tuple) and len(out_dims) == 1 and not isinstance(output, (tuple, list, Mapping)):
+        (out_dims,) = out_dims
+    return _spread(out_dims, output, lambda: error)
 
 
 def _no_tensor(name: str, leaf: Any) -> ValueError:
@@ -282,7 +293,7 @@ def _gathered(found: Sequence[Any], out_dims: Any, name: str) -> Any:
     """What was given for all samples, stacked."""
     leaves, structure = trees.flatten(found[0])
     rows = [trees.leaves(one) for one in found]
-    dims = _spread(out_dims, found[0], _unfit(name, out_dims))
+    dims = _of_outputs(out_dims, found[0], name)
     stacked = []
     for k, (leaf, dim) in enumerate(zip(leaves, dims, strict=True)):
         parts = [row[k] for row in rows]
@@ -303,6 +314,8 @@ def functional_call(
     tie_weights: bool = True, strict: bool = False,
 ) -> Any:  # fmt: skip
     """What a module gives with other parameters and buffers: of those by their paths, in a dictionary or several.
+
+    What the module makes of one by assigning to its name is in the dictionary afterwards, where there is one only.
 
     Raises
     ------
@@ -351,6 +364,11 @@ def functional_call(
         args = () if args is None else args if isinstance(args, tuple) else (args,)
         return module(*args, **(kwargs or {}))
     finally:
+        if isinstance(dictionaries, MutableMapping):
+            for name in dictionaries:
+                of, key = places[name]
+                if (now := of.get(key, _ABSENT)) is not given[name] and now is not _ABSENT:
+                    dictionaries[name] = now
         for of, key, t in before:
             if t is _ABSENT:
                 del of[key]

@@ -35,7 +35,7 @@ from tapegrad import (
     special,
     trees,
 )  # fmt: skip
-from tapegrad.conversion import as_operand
+from tapegrad.conversion import WrittenToNumbersError, as_operand
 from tapegrad.dtypes import BOOL, FLOAT64, INT64
 from tapegrad.functions import arrays, elementwise, products, reductions, shaping
 from tapegrad.numpy_functions import as_tensor, cast_by, floating, of_one_dtype, tensordot
@@ -434,7 +434,7 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
     out = facts.pop("out", None)
     out = out[0] if isinstance(out, tuple) and len(out) == 1 else out
     if call is None or not (out is None or isinstance(out, Tensor)):
-        _check_loses_nothing(function, plainly, (args, facts))
+        _check_loses_nothing(function, plainly, (args, facts), call is not None and isinstance(out, np.ndarray))
         facts = {name: _arrays(value) for name, value in facts.items()}
         if out is None:
             return plainly(*_arrays(args), **facts)
@@ -454,8 +454,8 @@ def _apply(function: Any, args: Any, facts: dict[str, Any], plainly: Callable[..
     return out.copy_(result)
 
 
-def _check_loses_nothing(function: Any, plainly: Any, operands: Any) -> None:
-    """NumPy's own function gives arrays: it is refused where they would have a derivative."""
+def _check_loses_nothing(function: Any, plainly: Any, operands: Any, is_written: bool = False) -> None:
+    """NumPy's own function gives arrays, or writes to one: it is refused where they would have a derivative."""
     tracked = [t for t in trees.leaves(operands) if isinstance(t, Tensor) and t._kind.requires_grad]
     if not tracked:
         return
@@ -466,6 +466,12 @@ def _check_loses_nothing(function: Any, plainly: Any, operands: Any) -> None:
     near = [f"tapegrad.{own}"] if callable(getattr(sys.modules["tapegrad"], own, None)) else []
     near += difflib.get_close_matches(name, known, 3, 0.7)
     hint = f" (what records: {', '.join(near)})" if near else ""
+    if is_written:
+        raise WrittenToNumbersError(
+            f"np.{own} writes to an array of numbers: the derivative of {describe(tracked[0])} would be lost, at "
+            f"{location()}: write to a tensor (out = tapegrad.zeros(n)), or detach() the tensor where only values are "
+            f"wanted{pages.NUMPY}"
+        )
     raise RuntimeError(
         f"{name} is not recorded, and would lose the derivative of {describe(tracked[0])}, at {location()}: use other "
         f"functions{hint}, or detach() the tensor where only values are wanted{pages.NUMPY}"

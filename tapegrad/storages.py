@@ -1,4 +1,4 @@
-"""What scripts ask of tensors in passing: where elements are, on what, of what sort; `set_`, `apply_`, `map_`."""
+"""What scripts ask of tensors in passing: where elements are, of what sort; `set_`, `apply_`, `map_`, `map2_`."""
 
 from __future__ import annotations
 
@@ -114,6 +114,9 @@ def _replaced(self: Tensor, name: str, function: Callable[..., Any], *others: Te
         raise RuntimeError(f"Can't call {name}() on Variable that requires grad. Use var.detach().{name}() instead.")
     operands = [t.reshape(-1).tolist() for t in (self, *others)]
     values = [function(*each) for each in zip(*operands, strict=True)]
+    for value in values:
+        if not hasattr(type(value), "__float__"):
+            raise TypeError(f"must be real number, not {type(value).__name__}: what {name}() was given gave it")
     made: Tensor = self.copy_(tensor(values, dtype=self.dtype).reshape(self.shape))
     return made
 
@@ -131,6 +134,11 @@ def apply_(self: Tensor, callable: Callable[[Any], Any]) -> Tensor:
 def map_(self: Tensor, other: Tensor, callable: Callable[[Any, Any], Any]) -> Tensor:
     """Replace each element by what a function of it and another tensor's gives: slow, and without a derivative."""
     return _replaced(self, "map_", callable, other.detach().expand(self.shape))
+
+
+def map2_(self: Tensor, x: Tensor, y: Tensor, callable: Callable[[Any, Any, Any], Any]) -> Tensor:
+    """Replace each element by what a function of it and two other tensors' gives: slow, and without a derivative."""
+    return _replaced(self, "map2_", callable, *(t.detach().expand(self.shape) for t in (x, y)))
 
 
 def _fact(name: str, value: Any, document: str, is_method: bool = True) -> None:
@@ -193,6 +201,6 @@ def typename(obj: Any) -> str:
     return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
 
 
-for _method in (apply_, data_ptr, is_set_to, map_, set_, storage, untyped_storage):
+for _method in (apply_, data_ptr, is_set_to, map2_, map_, set_, storage, untyped_storage):
     setattr(Tensor, _method.__name__, _method)
 __all__ = ["Storage"]

@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import autograd, creation, engine, pages, trees
+from tapegrad import array_makers, autograd, creation, engine, trees
 from tapegrad.autograd import tangents, walk
 from tapegrad.autograd.function import held
 from tapegrad.autograd.hooks import going
@@ -45,6 +45,8 @@ from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, adopt, depth_of_user, from_array, owning
 
 _WORDS, _ADJOINT = 4, 2  # of a slot
+
+_CALLS = {"vjp": "vjp(f, *primals)", "jvp": "jvp(f, primals, tangents)"}  # how errors write calls of several arguments
 
 
 class Level:
@@ -82,13 +84,15 @@ class Level:
         self.slots += [bottom(t)._slot for t in self.inputs]
 
     def __enter__(self) -> Level:
-        self.tape.of_arrays += not self.gives_tensors
+        if not self.gives_tensors:
+            array_makers.begin(self.tape)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.tape.of_arrays -= not self.gives_tensors
+        if not self.gives_tensors:
+            array_makers.end(self.tape)
         for slot in self._own_slots():
             self.tape.leaves.pop(slot, None)  # no gradient is accumulated in them, also not if their graph lives on
 
@@ -135,6 +139,12 @@ class Level:
         """The same elements, recorded, with other bits of `requires_grad`."""
         return self._raised(tangents.with_bits(self._lowered(t), bits), None)
 
+    def _called(self) -> Any:
+        if self.tape.grad_enabled:
+            return self.func(*self.args)
+        with autograd.enable_grad():
+            return self.func(*self.args)
+
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
         """The function's output, and what comes with it."""
         watch = self.tape.watch
@@ -142,15 +152,7 @@ class Level:
             watch.inside += 1
         outer, going.within = going.within, self
         try:
-            if self.tape.grad_enabled:
-                result = self.func(*self.args)
-            else:
-                with autograd.enable_grad():
-                    result = self.func(*self.args)
-        except ValueError as error:  # what NumPy makes of it where an array is written to
-            if (lost := error.__cause__) is not None and str(lost).endswith(pages.NUMPY):
-                raise lost.with_traceback(error.__traceback__) from None
-            raise
+            result = self._called() if self.gives_tensors else array_makers.called(self.func, self._called)
         finally:
             going.within = outer
             if watch is not None:
@@ -158,9 +160,8 @@ class Level:
         if not has_aux:
             return result, None
         if not isinstance(result, tuple) or len(result) != 2:
-            raise RuntimeError(
-                f"{name}(f)(*args): output of function f should be a tuple: (output, aux) if has_aux is True"
-            )
+            subject = _CALLS.get(name, f"{name}(f)(*args)")
+            raise RuntimeError(f"{subject}: output of function f should be a tuple: (output, aux) if has_aux is True")
         return result
 
     # --- gradients ----------------------------------------------------------------------------------------------------
@@ -358,6 +359,11 @@ class Level:
     def tensors(self, output: Any, subject: str) -> tuple[list[Tensor], Any]:
         """The leaves of an output, which must be tensors, and the output with these."""
         leaves, structure = trees.flatten(output)
+        if all(leaf is None for leaf in leaves):
+            raise RuntimeError(
+                f"{subject.partition(':')[0]}: Expected f to be a function that has non-empty output (got output = "
+                f"{leaves})"
+            )
         tensors = []
         for leaf in leaves:
             t = self._constant(leaf)

@@ -52,28 +52,28 @@ def along_axes_of(lib, x):
 def products(a, b, v):
     return np.concatenate((
         (a @ b).ravel(), a @ v, v @ b, np.outer(v, v).ravel(), np.dot(a, b.T).ravel(), np.array([np.trace(a)]),
-        np.array([np.linalg.det(a), np.linalg.det(b)]),
+        np.array([np.linalg.det(a), np.linalg.det(b.T)]),
     ))  # fmt: skip
 
 
 def products_of(lib, a, b, v):
     return lib.cat([
         (a @ b).reshape(-1), a @ v, v @ b, lib.outer(v, v).reshape(-1), (a @ b.T).reshape(-1), lib.trace(a).reshape(1),
-        lib.stack([lib.linalg.det(a), lib.linalg.det(b)]),
+        lib.stack([lib.linalg.det(a), lib.linalg.det(b.T)]),
     ])  # fmt: skip
 
 
 @njit
 def systems(a, b, v):
     return np.concatenate((
-        np.linalg.solve(a, b).ravel(), np.linalg.solve(a, v), np.linalg.inv(a).ravel(),
+        np.linalg.solve(a, b).ravel(), np.linalg.solve(a, v), np.linalg.inv(a.T).ravel(),
         np.array([np.linalg.slogdet(a)[1]]), np.linalg.cholesky(a).ravel(),
     ))  # fmt: skip
 
 
 def systems_of(lib, a, b, v):
     return lib.cat([
-        lib.linalg.solve(a, b).reshape(-1), lib.linalg.solve(a, v), lib.linalg.inv(a).reshape(-1),
+        lib.linalg.solve(a, b).reshape(-1), lib.linalg.solve(a, v), lib.linalg.inv(a.T).reshape(-1),
         lib.linalg.slogdet(a)[1].reshape(1), lib.linalg.cholesky(a).reshape(-1),
     ])  # fmt: skip
 

@@ -1,5 +1,6 @@
 """Methods and indices of arrays in functions that are differentiated: the values are those of the plain function."""
 
+import threading
 import warnings
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 import scipy.interpolate
 import scipy.linalg
 import scipy.optimize
+import scipy.special
+from numba import njit
 
 import tapegrad as tg
 
@@ -185,21 +188,26 @@ OF_TENSORS = {
     "sum, prod": lambda x: np.sum([x[0], x[1] * x[2]]) + np.prod([x[0], x[1]]),
     "einsum": lambda x: np.einsum("i,i", np.array([x[0], x[1]]), x[:2]),
     "0-d": lambda x: np.array(x[0]) * x[1],
+    "functions of mixed elements": lambda x: np.exp(np.array([1.0, x[0]])).sum() + np.log(np.array([x[1], 2])).sum(),
+    "determinant": lambda x: np.linalg.det(np.array([[x[0], 1.0], [2, x[1]]])),
+    "factors": lambda x: np.linalg.cholesky(np.array([[x[1], 0.1], [0.1, x[2]]])).sum(),
+    "special": lambda x: scipy.special.gammaln(np.array([x[0], x[1]])).sum(),
+    "interpolation": lambda x: np.interp(np.array([x[0], x[1]]), [0.0, 1.0, 2.0], [1.0, 2.0, 5.0]).sum(),
+    "floats": lambda x: np.asarray(x, dtype=float).prod() + np.array([x[0], x[1]], dtype="float64").prod(),
+    "own": lambda x: (np.array(x) + np.ascontiguousarray(x)).prod(),
+    "nested": lambda x: np.array([x[:2], [1.0, x[0] * x[1]], np.array([2, 3])]).prod(),
+    "dimensions": lambda x: (np.array([x[0], x[1]], ndmin=3) ** 2)[0, 0, 1],
+    "full": lambda x: (np.full((2, 3), x[0]) * W[:, :3]).prod(),
+    "means of lists": lambda x: np.mean([x[0], x[1] ** 2]) * np.max([x[0], 0.25]) + np.std([x[0], x[2], 1]),
+    "methods of arrays": lambda x: np.array([x, x**2]).max(0).sum() * np.asarray(x).var() * np.array(x).repeat(2)[1],
+    "object": lambda x: np.array([x[0], x[1]], dtype=object).prod(),
 }
 REFUSED = {
-    "assigned to numbers": lambda x: assigned_to_numbers(x),
-    "floats": lambda x: np.asarray(x, dtype=float).sum(),
-    "means of lists": lambda x: np.mean([x[0], x[1]]),
     "solved by SciPy": lambda x: scipy.linalg.solve(np.array([[x[0], 1.0], [0.0, x[1]]]), X[:2]).sum(),
     "exponential by SciPy": lambda x: scipy.linalg.expm(np.array([[x[0], 1.0], [0.0, x[1]]])).sum(),
     "interpolated": lambda x: scipy.interpolate.CubicSpline(X, np.array([x[0], x[1], x[2]]))(1.0),
+    "ragged": lambda x: np.array([[x[0], x[1]], [1.0]]).sum(),
 }
-
-
-def assigned_to_numbers(x):
-    numbers = np.zeros(3)
-    numbers[:] = x
-    return numbers.sum()
 
 
 @pytest.mark.parametrize("name", OF_TENSORS)
@@ -218,6 +226,148 @@ def test_arrays_of_tensors_keep_derivatives(name):
     assert gradient == pytest.approx(
         [(function(X + d) - function(X - d)) / (2 * h) for d in h * np.eye(3)], rel=1e-6, abs=1e-6
     )
+
+
+def squares(x):
+    out = np.zeros(3)
+    for i in range(3):
+        out[i] = x[i] ** 2
+    return out.std() + out.prod()
+
+
+def parts(x):
+    out = np.zeros((2, 3))
+    out[0] = x
+    out[1, 1:] = x[:2] * 2.0
+    out += x
+    out.T[0, 1] *= x[1]
+    row = out[1]
+    row[2] -= out[0, 0]
+    return (out**2).sum() * out.max(0)[1]
+
+
+def steps(x):
+    states = np.empty((5, 2))
+    states[0] = np.array([1.0, 0.5])
+    for i in range(1, 5):
+        position, speed = states[i - 1]
+        states[i] = states[i - 1] + 0.1 * np.array([speed, -x[0] * np.sin(position) - x[1] * speed])
+    return np.sum((states[:, 0] - np.linspace(1.0, 0.0, 5)) ** 2)
+
+
+def system(x):
+    matrix, given = np.eye(3), np.ones(3)
+    for i in range(3):
+        matrix[i, i] += x[i]
+        matrix[i, (i + 1) % 3] = -x[0]
+    found = np.linalg.solve(matrix, given)
+    return found @ found
+
+
+def elsewhere(x):
+    out = np.ones_like(X)
+    written_to(out, x)
+    return np.add(out, x, out=out).prod()
+
+
+def written_to(out, x):
+    out[1:] = x[:-1]
+
+
+FILLED = (squares, parts, steps, system, elsewhere)
+
+
+@pytest.mark.parametrize("function", FILLED)
+def test_arrays_that_a_function_makes_may_be_written_tensors(function):
+    for x in (X, X[::-1] ** 2):  # the first call finds out
+        value, gradient = tg.func.value_and_grad(function)(x)
+        assert value == pytest.approx(function(x), rel=1e-15)
+        h = 1e-6
+        differences = [(function(x + d) - function(x - d)) / (2 * h) for d in h * np.eye(3)]
+        assert gradient == pytest.approx(differences, rel=1e-6, abs=1e-6)
+    assert tg.func.jvp(function, (X,), (X,))[1] == pytest.approx(tg.func.grad(function)(X) @ X, rel=1e-12)
+    slopes = [tg.func.grad(function)(X + d) - tg.func.grad(function)(X - d) for d in h * np.eye(3)]
+    assert tg.func.hessian(function)(X) == pytest.approx(np.array(slopes) / 2e-6, rel=1e-6, abs=1e-6)
+    many = np.array([X, 2.0 * X])
+    np.testing.assert_allclose(tg.func.vmap(function)(many), [function(x) for x in many], rtol=1e-14)
+    each = tg.func.vmap(tg.func.grad(function))(many)
+    np.testing.assert_allclose(each, [tg.func.grad(function)(x) for x in many], rtol=1e-12)
+    np.testing.assert_allclose(tg.compile(tg.func.grad(function))(X), tg.func.grad(function)(X), rtol=1e-14)
+
+
+def test_a_function_is_called_twice_at_most_once():
+    calls = []
+
+    def counted(x):
+        calls.append(len(calls))
+        return squares(x)
+
+    for _ in range(3):
+        tg.func.grad(counted)(X)
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "wanted"),
+    [([0, 1.0], np.float64), ([np.float32(1), 0], np.float64), ([np.float32(1)], np.float32), ([0, True], np.float64)],
+)
+def test_arrays_of_tensors_have_the_dtype_of_arrays_of_numbers(given, wanted):
+    found = []
+
+    def function(x):
+        found.append(np.array([x[0], *given]).dtype)
+        return x.sum()
+
+    tg.func.grad(function)(X.astype(np.float32))
+    assert found == [wanted == np.array([np.float32(0), *given]).dtype and wanted]
+
+
+def test_numpys_functions_have_their_names_back():
+    its = {name: getattr(np, name) for name in ("array", "asarray", "full", "mean", "zeros", "eye")}
+
+    def function(x):
+        assert np.array is not its["array"]
+        assert np.array([1, 2]).dtype == np.array([1, 2], int).dtype
+        assert type(np.zeros(2)) is type(np.array([0.5])) is np.ndarray
+        return tg.func.grad(np.prod)(x).sum() * its["array"]([x[0], x[1]]).sum()
+
+    tg.func.grad(function)(X)
+    with pytest.raises(ZeroDivisionError):
+        tg.func.grad(lambda x: np.array([x[0], 1 // 0]))(X)
+    assert all(getattr(np, name) is theirs for name, theirs in its.items())
+
+
+def test_numba_compiles_with_numpys_functions_meanwhile():
+    def jitted_inside(x):
+        @njit
+        def numbers(n):
+            made = np.zeros(2)
+            made[0] = n
+            return np.mean(np.array([1.0, n])) + made.sum() + np.full(2, n)[0]
+
+        return x[0] * numbers(3.0) + np.exp(np.array([x[1], 1.0])).sum() + tg.func.grad(numbers)(2.0) * x[2]
+
+    assert tg.func.grad(jitted_inside)(X) == pytest.approx([8.0, np.exp(1.5), 2.5], rel=1e-14)
+
+
+def test_threads_beside_have_numpys_functions():
+    begun, done, found = threading.Event(), threading.Event(), []
+
+    def beside():
+        begun.wait(60)
+        found.extend((np.array([1.0, 2.0]), np.zeros(2)))
+        done.set()
+
+    def function(x):
+        begun.set()
+        done.wait(60)
+        return squares(x)
+
+    thread = threading.Thread(target=beside)
+    thread.start()
+    tg.func.grad(function)(X)
+    thread.join()
+    assert [type(a) for a in found] == [np.ndarray, np.ndarray]
 
 
 @pytest.mark.parametrize("name", REFUSED)

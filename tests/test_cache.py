@@ -49,16 +49,31 @@ for name, number in ("one", 1.0), ("ten", 10.0):
     kernel(name, number)(x.ctypes.data, 1)
 print(x[0], "numba" in sys.modules)
 """  # two that are quickly compiled
+COUNTED = f"""
+from tapegrad.kernels import native
+made, compiled = [], native._compile
+native._compile = lambda *given: made.append(given) or compiled(*given)
+{KERNELS}
+print(len(made))
+"""
+CLAIMING = """
+import sys
+from tapegrad.kernels import cache
+with cache.claimed("claimed.o"):
+    print("claimed", flush=True)
+    sys.stdin.read()
+"""
 pytestmark = pytest.mark.skipif(cache.folder() is None, reason="there is no folder: nothing is kept")
 compiles = pytest.mark.skipif(
     native.CHECKED, reason="Numba, which reports what is out of bounds, is imported whether it compiles or not"
 )
 
 
-def start(folder, program=PROGRAM, **environment):
+def start(folder, program=PROGRAM, stdin=None, **environment):
     variables = {**os.environ, "TAPEGRAD_CACHE_DIR": str(folder), **environment}
+    pipe = subprocess.PIPE
     return subprocess.Popen(
-        [sys.executable, "-c", program], env=variables, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", program], env=variables, stdin=stdin, stdout=pipe, stderr=pipe, text=True
     )
 
 
@@ -336,7 +351,7 @@ def test_a_kernel_that_was_planted_is_compiled_again(copied):
     program = """
 import sys
 from tapegrad.kernels import cache
-one, ten = sorted(f.name for f in cache.folder().iterdir())
+one, ten = sorted(f.name for f in cache.folder().glob("*.o"))
 planted = {"no header": ({}, cache.read(one)[1]), "another": cache.read(ten)}
 cache.write(one, *planted[sys.argv[1]])
 """
@@ -354,9 +369,29 @@ def test_without_a_folder_kernels_are_compiled_in_each_process(tmp_path):
 
 @compiles
 def test_two_processes_fill_a_folder_at_once(tmp_path):
-    both = [start(tmp_path / "kernels", KERNELS) for _ in range(2)]
-    assert [printed(child).split()[0] for child in both] == ["11.0"] * 2
+    both = [printed(child).split() for child in [start(tmp_path / "kernels", COUNTED) for _ in range(2)]]
+    assert [value for value, _, _ in both] == ["11.0"] * 2
+    if sys.platform != "win32":
+        assert sum(int(n_made) for _, _, n_made in both) == 2  # neither compiled what the other did
     assert printed(start(tmp_path / "kernels", KERNELS)) == "11.0 False"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no locks of the system's")
+def test_a_process_that_compiles_for_too_long_is_not_waited_for_and_one_that_has_ended_has_no_claim(monkeypatch):
+    def is_free():
+        return cache._locked(cache._place().claims, cache._byte_of("claimed.o"))
+
+    child = start(cache.folder().parent, CLAIMING, stdin=subprocess.PIPE)
+    assert child.stdout.readline() == "claimed\n"
+    monkeypatch.setattr(cache, "_PATIENCE", 0.0)
+    for _ in range(2):
+        with cache.claimed("claimed.o"):
+            assert not is_free()
+    child.kill()
+    child.communicate()
+    assert is_free()
+    with cache.claimed("claimed.o"):
+        pass  # which gives it back
 
 
 @compiles

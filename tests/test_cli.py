@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+import tapegrad
+from tapegrad import __main__ as command_line
 from tapegrad.cli import bench, doctor
 
 FAULTS = "from tapegrad.cli import doctor; print(*doctor.faults(), sep='\\n')"
@@ -15,6 +17,22 @@ def faults(**environment: str) -> str:
     """What is found in a process with these variables."""
     run = [sys.executable, "-W", "ignore", "-c", FAULTS]
     return subprocess.run(run, env=os.environ | environment, capture_output=True, text=True, check=True).stdout
+
+
+def test_without_a_command_help_is_shown(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tapegrad"])
+    assert command_line.main() == 0
+    shown = capsys.readouterr().out
+    assert all(f"    {name} " in shown for name in ("bench", "demo", "doctor", "warmup"))
+
+
+def test_the_version_is_told_and_what_is_no_command_is_refused(monkeypatch, capsys):
+    for argument, status, told in ("--version", 0, f"tapegrad {tapegrad.__version__}\n"), ("doctr", 2, "doctor"):
+        monkeypatch.setattr(sys, "argv", ["tapegrad", argument])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        assert ended.value.code == status
+        assert told in "".join(capsys.readouterr())
 
 
 def test_too_many_threads_are_found():

@@ -171,3 +171,16 @@ def test_against_numpy(name: str):
         arrays = [rng.normal(size=s) for s in shapes]
         y = getattr(tg, name)(*map(tg.tensor, arrays))
         np.testing.assert_allclose(y.tolist(), getattr(np, name)(*arrays), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [tg.float32, tg.float64])
+def test_products_of_nothing(dtype: Any):
+    """Whatever was summed before, and however much memory there is for sums: these once were what another had left."""
+    for _ in range(2):
+        assert tg.dot(tg.zeros(0, dtype=dtype), tg.zeros(0, dtype=dtype)).item() == 0.0
+        a, b = tg.ones(0, 3, dtype=dtype, requires_grad=True), tg.ones(3, dtype=dtype, requires_grad=True)
+        (a @ b).sum().backward()
+        assert b.grad is not None
+        assert b.grad.tolist() == [0.0, 0.0, 0.0]
+        big = tg.full((5000,), 3.0, dtype=dtype)
+        assert tg.dot(big, big).item() == 45000.0

@@ -168,7 +168,7 @@ def test_what_is_refused():
         jvp(lambda x: x, (x,), (tg.tensor(1.0),))
     with pytest.raises(RuntimeError, match="at least one that is not None"):
         jvp(lambda x: x, (x,), (None,))
-    with pytest.raises(RuntimeError, match="argnums must name at least one argument"):
+    with pytest.raises(RuntimeError, match="argnums must be non-empty"):
         grad(lambda x: x.sum(), argnums=())(x)
     with pytest.raises(
         ValueError, match=r"got <class 'str'> in argument 0: numbers, .* name other arguments in argnums"

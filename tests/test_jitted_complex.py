@@ -23,6 +23,7 @@ OF_ONE = {
     "np.square(z) * np.reciprocal(z)": "z ** 2 / z", "np.power(z, 1.5)": "z ** 1.5",
     "cmath.exp(z) * z.real": "exp(z) * z.real",
     "cmath.sqrt(z) + cmath.log(z)": "sqrt(z) + log(z)", "cmath.asin(z) + cmath.atanh(z)": "asin(z) + atanh(z)",
+    "cmath.log(z, 2.5) + cmath.log(3, z)": "log(z) / log(2.5) + log(3) / log(z)",
     "z.conjugate() * z.imag": "conj(z) * z.imag",
     "abs(z) * np.abs(z) + np.absolute(z) * 1j": "abs(z) ** 2 + abs(z) * 1j",
     "np.angle(z) * 1j + cmath.phase(z)": "arg(z) * (1 + 1j)", "complex(z.imag, z.real)": "mpc(z.imag, z.real)",

@@ -102,6 +102,9 @@ def messages(x):
 def sets(x):
     s = {x[0], x[1], x[0]}
     s.add(x[1])
+    s.add(7.0)
+    s.remove(7.0)
+    s.discard(8.0)
     total = 0.0
     for v in s:
         total += v * v
@@ -122,11 +125,14 @@ def minus(v):
     return -v
 
 
-@case("sorting by a key", lambda x: [1, 0, 2, 3])
+@case("sorting by a key, and tuples", lambda x: [1 - 7, 0, 2 + 5, 3])
 def sorted_by_key(x):
     items = [v for v in x]  # noqa: C416  it is this that Numba compiles
     items.sort(key=minus)
-    return items[0] * 2 + items[1] + sorted(x, key=minus)[3] * 3
+    pairs = [(v, i) for i, v in enumerate(x)]
+    pairs.sort(reverse=True)
+    of_pairs = pairs[0][0] * 5 - pairs[1][0] * 7 + pairs[3][1]
+    return items[0] * 2 + items[1] + sorted(x, key=minus)[3] * 3 + of_pairs
 
 
 @case("map and filter", lambda x: [2 * x[0] + 1, 2 * x[1] + 1, 2 * x[2] + 1, 2 * x[3]])
@@ -289,6 +295,12 @@ class Polynomial:
         self.n += 1
         return self.a * x + self.w[0] * x * x
 
+    def mean(self, x):
+        return self.a * x
+
+    def sort(self, a, b, c):
+        return self.a * (a + b + c)
+
     @property
     def double(self):
         return 2 * self.a
@@ -309,11 +321,16 @@ class Holder:
         return self.inner.at(self.items[0])
 
 
-@case("jitclass made of values", lambda x: [x[1] + 2 * x[1] ** 2 + 1, x[0] + 4 * x[0] * x[1], 3 * x[2] ** 2, 0])
+def gradient_of_classes(x):
+    return [x[1] + 2 * x[1] ** 2 + 1 + x[3] + 6.0, x[0] + 4 * x[0] * x[1], 3 * x[2] ** 2, x[0]]
+
+
+@case("jitclass made of values", gradient_of_classes)
 def classes(x):
     p = Polynomial(x[0], np.array([2 * x[0]]))
     p.double = p.double
-    return p.at(x[1]) + p.n * x[0] + Holder(Polynomial(0.0, np.array([x[2]])), x[2]).product()
+    like_arrays = p.mean(x[3]) + p.sort(1.0, 2.0, 3.0)
+    return like_arrays + p.at(x[1]) + p.n * x[0] + Holder(Polynomial(0.0, np.array([x[2]])), x[2]).product()
 
 
 @structref.register

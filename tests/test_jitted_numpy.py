@@ -21,6 +21,7 @@ OF_ONE = [
     "np.stack((np.asarray(x[0] * x[1]), np.asarray(x[2])), -1)", "np.column_stack((x[:3], s))",
     "x.take(2) * x.repeat(2)[:6]", "np.take(m, 1, axis=1)",
     "np.sum(m, (0, 1))", "np.sum(np.dstack((m, m)).T, (0, 2))", "np.linalg.matrix_power(s, -3)",
+    "np.convolve(x, x)", "np.linspace(x[0], x[1], 7)",
 ]  # fmt: skip
 ANALYTIC = {
     "np.corrcoef(m)": "(c := m - m.mean(1, keepdims=True)) @ c.T / np.sqrt(np.outer(d := (c * c).sum(1), d))",

@@ -65,7 +65,7 @@ def test_other_functions_give_arrays():
 
 @pytest.mark.parametrize("call", [np.sort_complex, lambda x: np.add(X, x, out=X.copy())])
 def test_other_functions_refuse_tensors_that_require_grad(call):
-    with pytest.raises(RuntimeError, match="is not recorded, and would lose the derivative of"):
+    with pytest.raises(RuntimeError, match=r"the derivative of .* would be lost|would lose the derivative of"):
         call(tg.tensor(X, requires_grad=True))
 
 

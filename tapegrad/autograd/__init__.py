@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from _thread import get_ident
 from collections.abc import Sequence
 from typing import Any
 
-from tapegrad import aliasing, creation, engine, locks, pages, recorder, writing
+from tapegrad import aliasing, creation, engine, locks, namesakes, pages, recorder, writing
 from tapegrad.arguments import Flag, checked
 from tapegrad.autograd import function, graph, hooks, modes, recorded, walk
 from tapegrad.autograd.function import Function
@@ -601,6 +602,10 @@ __all__ = [  # noqa: PLE0604 - names, all of them
     "is_inference_mode_enabled", "is_multithreading_enabled", "memory_limit", "no_grad", "set_detect_anomaly",
     "set_grad_enabled", "set_multithreading_enabled", *_LATER,
 ]  # fmt: skip
+
+# PyTorch has a module for each; `gradcheck` is a function too, which is what the package has by this name.
+namesakes.add_namesakes(__name__, "anomaly_mode grad_mode variable", __name__)
+sys.modules[f"{__name__}.gradcheck"] = namesakes.Namesake(f"{__name__}.gradcheck", f"{__name__}.checks")
 
 
 def __dir__() -> list[str]:

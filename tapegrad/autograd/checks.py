@@ -158,6 +158,7 @@ def gradcheck(
             [rows.reshape(given[i].numel(), y.numel()) for rows, y in zip(found, outputs, strict=True)]
             for i, found in ((i, _numerical(func, given, i, outputs, eps)) for i in places)
         ]
+        outputs = _outputs(func, given)  # of the inputs as they are now: one that was computed has been written to
         if not compared:
             if any(not np.allclose(rows, 0, rtol=0, atol=1e-12) for found in numerical for rows in found):
                 raise GradcheckError("Numerical gradient for function expected to be zero: no output requires grad")
@@ -279,7 +280,8 @@ def _pushed(
     with forward_ad.dual_level():
         duals = list(given)
         for i in places:
-            duals[i] = forward_ad.make_dual(given[i].detach(), tangent if i == place else creation.zeros_like(given[i]))
+            own = tangent if i == place else creation.zeros_like(given[i])
+            duals[i] = forward_ad.make_dual(given[i].detach().requires_grad_(), own)
         found = [(y, forward_ad.unpack_dual(y).tangent) for y in _outputs(func, duals)]
         return [np.zeros(y.numel()) if t is None else t.detach()._array().copy().reshape(-1) for y, t in found]
 

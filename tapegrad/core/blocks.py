@@ -343,8 +343,11 @@ _PIECES_A_THREAD = 4  # at most, where each has memory to work in
 def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apart_code, elements):
     """Call an array kernel for all its units, shared out in pieces; what they sum is joined in their order.
 
-    Sums of floats are float64, of integers in one piece.
+    Sums of floats are float64, of integers in one piece. Of no units there is no piece and no sum of one: what is
+    summed into stays as it is.
     """
+    if units == 0:
+        return OK
     context, pieces = tape.program.context, tape.program.pieces
     n_pieces = max(1, min(elements // PIECE_WORK, MOST_CHUNKS, units))
     apart_bytes = (apart_count * 8 + 63) // 64 * 64 + GAP if apart_count and 3 <= apart_code <= 4 else 0
@@ -354,8 +357,8 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
         n_pieces = max(1, MOST_PARTIAL_BYTES // apart_bytes)
     if pieces.room_bytes:
         n_pieces = min(n_pieces, _PIECES_A_THREAD * (1 + _n_workers(tape)))
-    a_piece = (units + n_pieces - 1) // max(n_pieces, 1)
-    n_pieces = (units + a_piece - 1) // max(a_piece, 1)
+    a_piece = (units + n_pieces - 1) // n_pieces
+    n_pieces = (units + a_piece - 1) // a_piece
     pieces.kernel, pieces.units, pieces.a_piece, pieces.n_pieces = kernel, units, a_piece, n_pieces
     pieces.outer, pieces.apart, pieces.apart_count, pieces.of_adjoint = outer, 0, apart_count, of_adjoint
     pieces.apart_bytes = apart_bytes
@@ -364,7 +367,7 @@ def run_pieces(tape: Header, kernel, units, outer, of_adjoint, apart_count, apar
             return NO_MEMORY
         pieces.apart = tape.storage.partials
     pieces.rooms = 0
-    if pieces.room_bytes and n_pieces > 0:
+    if pieces.room_bytes:
         pieces.room_bytes = (pieces.room_bytes + 63) // 64 * 64 + GAP
         pieces.rooms = obtain(tape, pieces.room_bytes * n_pieces, 0)
         if pieces.rooms == 0:

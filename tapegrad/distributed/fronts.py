@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import math
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ from tapegrad.distributed.parts import Order, Place
 from tapegrad.vectors import Form
 
 _LARGE_ORDER = 1 << 16  # bytes of parameters that each of Dask's tasks is not sent for itself
+_SHARES_HOLD = 1.0  # seconds for which it is not asked again where Dask's partitions lie: that takes messages
 _TRIES = 3  # for processes that end before their work
 
 
@@ -198,7 +200,11 @@ class Dask:
     """A `dask.distributed.Client`: partitions lie on workers, or can be made there again.
 
     What is asked for is a task for each thread of a worker, which does the partitions that lie there: Dask needs some
-    milliseconds for a task, of its own and in the way. Which task does a partition has no part in the sum.
+    milliseconds for a task, of its own and in the way. Which task does a partition has no part in the sum, so that what
+    is known of where they lie may be old.
+
+    The tasks go out in one message. A client of Dask's sends one each 10 ms at most: those of the sum before are let
+    go, which is a message too, when the next are on their way.
     """
 
     def __init__(
@@ -210,6 +216,9 @@ class Dask:
         self.partitions = self._futures(partitions)
         self.count = len(self.partitions)
         self.places = [Place(self.total, k, at_home, threads) for k in range(self.count)]
+        self.shares: list[list[int]] = []
+        self.shares_hold = -math.inf
+        self.before: list[Any] = []  # the tasks of the last sum
 
     def _futures(self, partitions: Any) -> list[Any]:
         """Partitions as futures. The scheduler knows what they are made of, and so can have them made again."""
@@ -241,37 +250,44 @@ class Dask:
         where = {"workers": workers, "allow_other_workers": True} if workers else {}
         return self.client.submit(_load, Held(partition), pure=False, **where)
 
-    def _shares(self) -> list[list[int]]:
+    def _parted(self) -> list[list[int]]:
         """The partitions, by who does them: each that lies nowhere yet, and for each thread some that lie together.
 
         Where many lie on a few workers, they are parted so that others can take some.
         """
+        if time.monotonic() < self.shares_hold:
+            return self.shares
         lie, threads = self.client.who_has(self.partitions), self.client.nthreads()
         on: dict[str, list[int]] = {}
         for k, future in enumerate(self.partitions):
             worker = next((w for w in lie.get(future.key, ()) if w in threads), f"nowhere: {k}")
             on.setdefault(worker, []).append(k)
         most = -(-self.count // max(1, sum(threads.values())))
-        return [
+        self.shares = [
             share.tolist()
             for worker, numbers in on.items()
             for share in np.array_split(
                 numbers, max(min(threads.get(worker, 1), len(numbers)), -(-len(numbers) // most))
             )
         ]
+        if on.keys() <= threads.keys():  # else they soon lie somewhere
+            self.shares_hold = time.monotonic() + _SHARES_HOLD
+        return self.shares
 
     def _tasks(self, work: Callable[..., Any], order: Order, *facts: Any) -> tuple[list[Any], list[list[int]]]:
         """A task for each share, and the shares."""
-        shares, sent = self._shares(), Held(order)
+        shares, sent = self._parted(), Held(order)
         if sum(np.asarray(leaf).nbytes for leaf in trees.leaves((order.parameters, order.tangents))) > _LARGE_ORDER:
             sent = self.client.submit(_hold, sent, pure=False)
-        tasks = [
-            self.client.submit(
-                work, self.function, sent, [self.partitions[k] for k in share], [self.places[k] for k in share], *facts,
-                pure=False,
-            )
-            for share in shares
-        ]  # fmt: skip
+        tasks = self.client.map(
+            work,
+            [self.function] * len(shares),
+            [sent] * len(shares),
+            [[self.partitions[k] for k in share] for share in shares],
+            [[self.places[k] for k in share] for share in shares],
+            *([fact] * len(shares) for fact in facts),
+            pure=False,
+        )
         if self.progress:
             from distributed import as_completed
 
@@ -283,7 +299,8 @@ class Dask:
     def summed(self, order: Order) -> np.ndarray:
         """The sum over all partitions, taken on the workers as far as what lies there goes."""
         known: dict[tuple[int, int], np.ndarray] = {}
-        for found in self.client.gather(self._tasks(_summed_by_dask, order, self.count)[0]):
+        self.before, _ = self._tasks(_summed_by_dask, order, self.count)
+        for found in self.client.gather(self.before):
             known |= found
         return parts.gathered(known, 0, self.count) + 0.0
 

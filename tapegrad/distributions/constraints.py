@@ -57,11 +57,27 @@ class dependent_property(property, _Dependent):  # noqa: N801
         event_dim: Any = NotImplemented,
     ) -> None:
         super().__init__(fn)
-        self.is_discrete, self.event_dim = is_discrete, event_dim
+        self._known = {"is_discrete": is_discrete, "event_dim": event_dim}
 
     def __call__(self, fn: Callable[[Any], Any]) -> dependent_property:  # type: ignore[override]
         """As a decorator with arguments."""
-        return dependent_property(fn, is_discrete=self.is_discrete, event_dim=self.event_dim)
+        return dependent_property(fn, **self._known)
+
+    def _of_all(self, name: str) -> Any:
+        """What is known of the constraints of all distributions of the class; refused where they differ."""
+        if self._known[name] is NotImplemented:
+            raise NotImplementedError(f".{name} cannot be determined statically")
+        return self._known[name]
+
+    @property
+    def is_discrete(self) -> Any:
+        """Whether the values are integers."""
+        return self._of_all("is_discrete")
+
+    @property
+    def event_dim(self) -> Any:
+        """How many dimensions one value has."""
+        return self._of_all("event_dim")
 
 
 def is_dependent(constraint: Any) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import arguments
-from tapegrad.arguments import EXACT, Number, Surface, checked, method, node
+from tapegrad.arguments import EXACT, Number, Surface, checked, method, node, taking_out
 from tapegrad.creation import arange, eye
 from tapegrad.dtypes import BOOL, INT64
 from tapegrad.functions import shaping as views_of
@@ -451,7 +451,7 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
     return linalg_cross(input, other, dim=dim)
 
 
-@checked
+@taking_out(EXACT)
 def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     """The vector products along a dimension of length 3; the others are broadcast."""
     where = f"linalg.cross({describe(input, other)}), at {location()}"
@@ -464,7 +464,7 @@ def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
     return _crossed("linalg.cross", input, other, at)
 
 
-@checked
+@taking_out(EXACT)
 def vecdot(x: Tensor, y: Tensor, *, dim: int = -1) -> Tensor:
     """The inner products along a dimension; the others are broadcast.
 
@@ -510,7 +510,7 @@ def matrix_power(input: Tensor, n: int) -> Tensor:
     return power
 
 
-@checked
+@taking_out(EXACT)
 def multi_dot(tensors: Any) -> Tensor:
     """The product of two or more matrices in the order that takes fewest multiplications; vectors at the ends.
 
@@ -570,11 +570,13 @@ def _chained(factors: list[Tensor], parted: dict[tuple[int, int], int], i: int, 
     return matmul(_chained(factors, parted, i, k), _chained(factors, parted, k + 1, j))
 
 
-@checked
+@taking_out(EXACT)
 def chain_matmul(*matrices: Any) -> Tensor:
     """The product of matrices in the order that takes fewest multiplications."""
     if len(matrices) > 1:
         return multi_dot(matrices)
+    if not matrices:
+        raise RuntimeError(f"chain_matmul(): Expected one or more matrices, at {location()}")
     (only,) = arguments.tensors("chain_matmul", matrices)
     if only.ndim != 2:
         raise RuntimeError(

@@ -512,9 +512,8 @@ def cond(A: Tensor, p: Number | str | None = None) -> Tensor:
     if not a._kind.numel:
         return creation.zeros(*a._kind.shape[:-2], dtype=a.dtype)
     inverse, info = inv_ex(a)
-    if bool((info != 0).any().item()):
-        inverse = elementwise.where((info != 0).unsqueeze(-1).unsqueeze(-1), math.inf, inverse)
-    return matrix_norm(a, p) * matrix_norm(inverse, p)
+    product = matrix_norm(a, p) * matrix_norm(inverse, p)
+    return elementwise.where(info != 0, math.inf, product) if bool((info != 0).any().item()) else product
 
 
 @linalg

@@ -8,6 +8,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes, writing
 from tapegrad.arguments import EXACT, Number, Sizes, Surface, checked
+from tapegrad.batched import Batched, levels
 from tapegrad.devices import check_placed, preserve_format
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions import elementwise
@@ -135,7 +136,7 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     if input.ndim not in (1, 2):
         raise RuntimeError("prob_dist must be 1 or 2 dim")
     weights = np.atleast_2d(input._array()).astype(np.float64)
-    n = weights.shape[1]
+    rows, n = weights.shape
     if num_samples <= 0:
         raise RuntimeError("cannot sample n_sample <= 0 samples")
     if not replacement and num_samples > n:
@@ -145,11 +146,13 @@ def multinomial(input: Tensor, num_samples: int, replacement: bool = False, *, g
     if (weights.sum(1) <= 0).any():
         raise RuntimeError("invalid multinomial distribution (sum of probabilities <= 0)")
     random = creation.random(generator)
-    if replacement:
+    if not rows:
+        made = np.zeros((0, num_samples))
+    elif replacement:
         ends = np.cumsum(weights, 1)
-        draws = random.random((len(weights), num_samples)) * ends[:, -1:]
+        draws = random.random((rows, num_samples)) * ends[:, -1:]
         made = np.stack([np.searchsorted(end, draw, "right") for end, draw in zip(ends, draws, strict=True)])
-        made = np.minimum(made, [[np.flatnonzero(w)[-1]] for w in weights]) if len(weights) else made
+        made = np.minimum(made, [[np.flatnonzero(w)[-1]] for w in weights])
     else:  # the first to come of exponential races (Efraimidis and Spirakis 2006)
         with np.errstate(divide="ignore"):
             times = random.standard_exponential(weights.shape) / weights
@@ -178,6 +181,27 @@ functions["randint_like"] = randint_like
 # --- in place ---------------------------------------------------------------------------------------------------------
 
 
+def _source_for(self: Tensor, generator: Any) -> np.random.Generator:
+    """The source of random numbers that take the place of a tensor's elements.
+
+    Raises
+    ------
+    RuntimeError
+        Under `vmap` where each sample is to have its own, and the tensor is one for all samples.
+    """
+    own = []
+    t = self
+    while isinstance(t, Batched):
+        own.append(t.level)
+        t = t.physical
+    if any(each.randomness == "different" and not each.is_sampling and each not in own for each in levels()):
+        raise RuntimeError(
+            "vmap: Cannot ask for different inplace randomness on an unbatched tensor. This will appear like same "
+            f"randomness: {describe(self)}, at {location()}"
+        )
+    return creation.random(generator)
+
+
 def _drawn_anew(self: Tensor, array: Any) -> Tensor:
     return writing.assign(self, _instead(self, _tensor(array, self.dtype)))
 
@@ -186,8 +210,9 @@ def _drawn_anew(self: Tensor, array: Any) -> Tensor:
 def bernoulli_(self: Tensor, p: float | Tensor = 0.5, *, generator: Any = None) -> Tensor:
     """Make every element 1 with this probability, else 0."""
     writing.check_in_place(self, "bernoulli_")
+    source = _source_for(self, generator)
     chances = _probabilities("bernoulli_", p)
-    return _drawn_anew(self, creation.random(generator).random(self._kind.shape) < chances)
+    return _drawn_anew(self, source.random(self._kind.shape) < chances)
 
 
 @checked
@@ -196,7 +221,7 @@ def exponential_(self: Tensor, lambd: float = 1.0, *, generator: Any = None) -> 
     _check_floating(self, "exponential_")
     if not lambd > 0.0:
         raise RuntimeError(f"exponential_ expects lambda > 0.0, but found lambda={lambd}")
-    return _drawn_anew(self, creation.random(generator).standard_exponential(self._kind.shape) / lambd)
+    return _drawn_anew(self, _source_for(self, generator).standard_exponential(self._kind.shape) / lambd)
 
 
 @checked
@@ -205,7 +230,7 @@ def cauchy_(self: Tensor, median: float = 0.0, sigma: float = 1.0, *, generator:
     _check_floating(self, "cauchy_")
     if not sigma > 0.0:
         raise RuntimeError(f"cauchy_ expects sigma > 0.0, but found sigma={sigma}")
-    return _drawn_anew(self, median + sigma * creation.random(generator).standard_cauchy(self._kind.shape))
+    return _drawn_anew(self, median + sigma * _source_for(self, generator).standard_cauchy(self._kind.shape))
 
 
 @checked
@@ -214,7 +239,7 @@ def geometric_(self: Tensor, p: float, *, generator: Any = None) -> Tensor:
     writing.check_in_place(self, "geometric_")
     if not 0.0 < p < 1.0:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
-    return _drawn_anew(self, creation.random(generator).geometric(p, self._kind.shape))
+    return _drawn_anew(self, _source_for(self, generator).geometric(p, self._kind.shape))
 
 
 @checked
@@ -223,7 +248,7 @@ def log_normal_(self: Tensor, mean: float = 1.0, std: float = 2.0, *, generator:
     _check_floating(self, "log_normal_")
     if not std > 0.0:
         raise RuntimeError(f"log_normal_ expects std > 0.0, but found std={std}")
-    return _drawn_anew(self, np.exp(mean + std * creation.random(generator).standard_normal(self._kind.shape)))
+    return _drawn_anew(self, np.exp(mean + std * _source_for(self, generator).standard_normal(self._kind.shape)))
 
 
 def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> Tensor:
@@ -245,7 +270,7 @@ def random_(self: Tensor, *bounds: Any, generator: Any = None, **named: Any) -> 
                 f"{what} is out of bounds for {self.dtype.c_type}: random_ draws from {low} to before {high}, "
                 f"{describe(self)}, at {location()}"
             )
-    return _drawn_anew(self, creation.random(generator).integers(low, high - 1, self._kind.shape, endpoint=True))
+    return _drawn_anew(self, _source_for(self, generator).integers(low, high - 1, self._kind.shape, endpoint=True))
 
 
 for _method in (bernoulli_, exponential_, cauchy_, geometric_, log_normal_, random_):

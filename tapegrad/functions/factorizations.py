@@ -558,6 +558,16 @@ def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoin
             f"linalg.lu_solve: Number of pivots per batch should be same as the dimension of the matrix: "
             f"{_at('linalg.lu_solve', LU, pivots)}"
         )
+    if (pivots < 1).any():
+        raise RuntimeError(
+            f"Pivots given to lu_solve must all be greater or equal to 1. {_at('linalg.lu_solve', LU, pivots)}: did "
+            "you pass the result of lu_factor?"
+        )
+    if (pivots > packed._kind.shape[-1]).any():
+        raise RuntimeError(
+            f"Pivots given to lu_solve must all be smaller or equal to LU.size(-2). "
+            f"{_at('linalg.lu_solve', LU, pivots)}: did you pass the result of lu_factor?"
+        )
     if not left:
         return lu_solve(LU, pivots, B.mT, adjoint=not adjoint).mT
     exchange = _permutation(pivots, packed._kind.shape[-1], packed.dtype)

@@ -681,6 +681,10 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
                 f"{describe(input, index)}, at {location()}"
             )
         return index_select(input.reshape(1), 0, index.reshape(1)).reshape(())
+    if n and not input._kind.shape[at]:
+        raise RuntimeError(
+            f"index_select(): self indexing axis dim should be positive: {describe(input, index)}, at {location()}"
+        )
     check_range("index_select", elements(index), input._kind.shape[at], at, IndexError)
     shape = (*input._kind.shape[:at], n, *input._kind.shape[at + 1 :])
     if (p := along(input, index, at, True)) is not None:
@@ -844,12 +848,16 @@ def _length(self: Tensor) -> int:
 
 def _contains(self: Tensor, item: Any) -> bool:
     if not isinstance(item, (Tensor, bool, int, float, np.number, np.bool_)):
-        raise RuntimeError(
-            f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(item).__name__}"
-        )
+        raise RuntimeError(f"Tensor.__contains__ only supports Tensor or scalar, but you passed in a {type(item)}.")
     return bool((self == item).any())
 
 
+def _reversed(self: Tensor) -> Tensor:
+    """With the slices of the first dimension the other way round."""
+    return self.flip(0) if self.ndim else self
+
+
+Tensor.__reversed__ = _reversed
 Tensor.__iter__ = _iterate
 Tensor.__len__ = _length
 Tensor.__contains__ = _contains

@@ -11,6 +11,7 @@ import numpy as np
 
 from tapegrad import creation, dtypes, writing
 from tapegrad.arguments import Number, checked, node
+from tapegrad.batched import Batched
 from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
 from tapegrad.devices import contiguous_format, has_channels_last
@@ -304,6 +305,9 @@ def _reformed(name: str, function: Any) -> Any:
     @functools.wraps(function)
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
         writing.check_in_place(self, f"{name}_")
+        if isinstance(self, Batched):  # a handle of its own: what it shows of the samples is another view
+            self.physical = function(self, *args, **facts).physical
+            return self
         if writing.shares(self):
             return writing.relay(self, lambda t: function(t, *args, **facts))
         return writing.reform(self, function(self, *args, **facts).clone(), f"{name}_")

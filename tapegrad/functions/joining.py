@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from tapegrad import aliasing
 from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, node, sizes
 from tapegrad.conversion import NUMBERS, as_operand, joiners
-from tapegrad.dtypes import FLOAT64, INT32, INT64
+from tapegrad.dtypes import BY_NUMPY, FLOAT64, INT32, INT64
 from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
 from tapegrad.functions.matrices import diag_embed
@@ -30,12 +31,14 @@ def function(made: Any) -> Any:
     return taken
 
 
-def _of_tensors(array: np.ndarray) -> Tensor:
-    """The tensor whose elements are those of an array, each a tensor or a number."""
-    parts = [as_operand(x, True) if not isinstance(x, NUMBERS) else constant(x, FLOAT64) for x in array.flat]
-    dtype = promoted([t for t, x in zip(parts, array.flat, strict=True) if isinstance(x, Tensor)])
-    joined: Tensor = stack([cast(t, dtype) for t in parts])
-    return reshape(joined, array.shape)
+def _of_tensors(leaves: Sequence[Any], shape: tuple[int, ...]) -> Tensor:
+    """The tensor that the elements of tensors, arrays and numbers make up, one after the other, in NumPy's dtype."""
+    parts = [x if isinstance(x, NUMBERS) else as_operand(x, True) for x in leaves]
+    kinds = {np.asarray(x).dtype if isinstance(x, NUMBERS) else x.dtype.numpy for x in parts}
+    dtype = BY_NUMPY.get(np.result_type(*kinds), FLOAT64)
+    tensors = [constant(x, dtype) if isinstance(x, NUMBERS) else cast(x, dtype) for x in parts]
+    joined: Tensor = cat([reshape(t, (-1,)) for t in tensors]) if any(t.ndim for t in tensors) else stack(tensors)
+    return reshape(joined, shape)
 
 
 joiners.append(_of_tensors)

@@ -337,7 +337,8 @@ def norm(
         size = size / (scale := elementwise.where((most > 0) & elementwise.functions["isfinite"](most), most, 1.0))
     powers = sum(size**p, dims or None, True)
     vanishes = powers == 0  # the derivative of a root at 0 is infinite, that of a norm is 0
-    root = elementwise.where(vanishes, 0.0, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
+    limit = 0.0 if p > 0 else float("inf")  # of negative order, all elements are infinite then
+    root = elementwise.where(vanishes, limit, elementwise.where(vanishes, 1.0, powers) ** (1.0 / p))
     root = root * scale if x.numel() else root
     return root if keepdim else root.reshape(_reduced_shape(x._kind.shape, dims, False))
 

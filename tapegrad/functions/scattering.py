@@ -294,6 +294,8 @@ def index_copy(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor
     """
     if index.dtype is not INT64:
         raise RuntimeError(f"index_copy_(): Expected a long tensor for index, but got {index.dtype.scalar_type}")
+    if source.ndim + input.ndim == 1 and source._kind.numel == index._kind.numel == 1:  # a scalar is a vector of one
+        source = source.reshape(input._kind.shape and (1,))
     if source.dtype is not input.dtype:
         raise RuntimeError(
             "index_copy_(): self and source expected to have the same dtype, but got (self) "

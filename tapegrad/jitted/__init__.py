@@ -24,6 +24,8 @@ Limits, each an error when the function is compiled (`NotDifferentiableError`, w
   arrays;
 - a record by itself that isn't differentiated and is given a value with derivatives (an array of records may be);
 - an element of an array of ints that is given a value with derivatives;
+- random numbers of a distribution whose parameters have derivatives (draw standard ones, and scale these), and a key
+  with derivatives for a dictionary that was made with others;
 - views of an array as another dtype, and what tells of its memory (`nbytes`, `strides`).
 
 Values are those of the plain call, to the last bit unless `fastmath` leaves them open, and so is what it raises: a

@@ -14,6 +14,7 @@ from tapegrad.jitted import rewriting
 from tapegrad.jitted.active import Active, Complex, Narrow, NumberClass
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS
+from tapegrad.jitted.library import replaces
 from tapegrad.jitted.lifting import value_of
 
 
@@ -47,6 +48,35 @@ def _isinstance(var, typs):
     own = float if isinstance(var, Active) else complex
     is_own = any(getattr(kind, "typing_key", None) is own for kind in asked)
     return (lambda var, typs: True) if is_own else (lambda var, typs: False)
+
+
+# --- sets of active scalars, from which a float is taken --------------------------------------------------------------
+
+
+@intrinsic
+def _as_item(typingctx, items, x):
+    """A number as an item of a container."""
+    return items.dtype(items, x), lambda context, builder, sig, args: context.cast(builder, args[1], x, items.dtype)
+
+
+def _takes_items(kind: Any) -> bool:
+    return isinstance(kind, types.Set) and isinstance(kind.dtype, Active)
+
+
+@replaces(None, method="discard", is_single=True)
+def discard(items, x):
+    """Take an item away, if it is there."""
+    if _takes_items(items):
+        return lambda items, x: items.discard(_as_item(items, x))
+    return lambda items, x: items.discard(x)
+
+
+@replaces(None, method="remove", is_single=True)
+def remove(items, x):
+    """Take an item away, which must be there."""
+    if _takes_items(items):
+        return lambda items, x: items.remove(_as_item(items, x))
+    return lambda items, x: items.remove(x)
 
 
 # --- the class of a number --------------------------------------------------------------------------------------------

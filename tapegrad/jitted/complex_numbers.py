@@ -424,6 +424,24 @@ def _rect(r, phi):
     return lambda r, phi: complex(r * math.cos(phi), r * math.sin(phi))
 
 
+@overload(cmath.log, OPTIONS)
+def _log_of_base(z, base):
+    """Numba's own formula, of complex numbers both."""
+    if not any(isinstance(k, (Active, Complex)) for k in (z, base)):
+        return None
+    return lambda z, base: cmath.log(_as_complex(z)) / cmath.log(_as_complex(base))
+
+
+def _as_complex(x):
+    """A number as a complex one."""
+    raise NotImplementedError
+
+
+@overload(_as_complex, OPTIONS)
+def _as_complex_number(x):
+    return (lambda x: x) if isinstance(x, (Complex, types.Complex)) else (lambda x: complex(x))
+
+
 @intrinsic
 def complex_value(typingctx, z):
     """The value of a complex number with derivatives."""
@@ -449,4 +467,4 @@ def with_complex_value(typingctx, z, value):
     return z(z, PLAIN), codegen
 
 
-ALLOWED.update({cmath.polar, cmath.rect})
+ALLOWED.update({cmath.polar, cmath.rect, _as_complex})

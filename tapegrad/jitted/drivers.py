@@ -17,6 +17,7 @@ from numba.core.registry import CPUDispatcher
 from numba.core.typing import signature
 from numba.extending import intrinsic
 
+from tapegrad.array_makers import as_they_are
 from tapegrad.jitted import bindings
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
@@ -398,6 +399,7 @@ class Driver(CPUDispatcher):  # type: ignore[misc]
             return super().get_call_template(args, kws)
 
 
+@as_they_are()  # what names mean in jitted code is looked up
 def driver(original: Any, form: Form) -> Any:
     """The jitted function of a form for a user's jitted function."""
     tape.connect()

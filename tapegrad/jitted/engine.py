@@ -21,6 +21,7 @@ from numba import njit
 from numba.core.registry import CPUDispatcher
 
 from tapegrad import locks, trees
+from tapegrad.array_makers import as_they_are
 from tapegrad.debug import MEMORY
 from tapegrad.engine import DamagedMemoryError
 from tapegrad.jitted import (  # arrays and those beside it make NumPy's functions known
@@ -89,6 +90,7 @@ def _sharing(method: Callable[..., Any]) -> Callable[..., Any]:
 class Engine:
     """The derivatives of one jitted function."""
 
+    @as_they_are()
     def __init__(self, function: Any, is_own: bool = False) -> None:
         self.signature = inspect.signature(function.py_func)
         self.refused = _refused(function, self.signature)

@@ -16,7 +16,7 @@ from numba.core import types
 from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
-from tapegrad.jitted.active import Active, Complex, Narrow, holds_active, holds_narrow
+from tapegrad.jitted.active import Active, Complex, Narrow, holds_active, holds_narrow, is_instance
 from tapegrad.jitted.inner import OPTIONS, define, inside
 
 FALLBACK: list[Callable[..., Any]] = []  # what has code for functions whose replacement has none: `overloads.py`
@@ -34,6 +34,15 @@ class Replacement:
         self.choose, self.original, self.method, self.has_kind = choose, original, method, has_kind
         self.is_single = is_single
         self.of = functools.cache(self._of)
+        self.signature = inspect.Signature([*inspect.signature(choose).parameters.values()][has_kind:])
+
+    def takes(self, call: Any) -> bool:
+        """Whether it may be what a method's call means, by its arguments: a user's class has others, perhaps."""
+        try:
+            self.signature.bind(None, *call.args, **dict(call.kws))
+        except TypeError:
+            return call.vararg is not None
+        return True
 
     def _of(self, kind: Active) -> Any:
         """The function for jitted code; the same for all active types, unless it makes arrays of nothing."""
@@ -68,6 +77,8 @@ def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: A
 
     def chosen(given: dict[str, Any]) -> Any:
         kinds = {p.name: _plain(given[p.name], p.default) for p in parameters}
+        if method is not None and is_instance(kinds[parameters[0].name]):  # whose method only has NumPy's name
+            return _original(parameters, declared, kinds, original, method)
         is_ours = kind is not None or any(holds_active(k) for k in kinds.values())
         is_known = is_ours and (is_single or not any(map(holds_narrow, kinds.values())))
         code = (choose(**kinds) if kind is None else choose(kind, **kinds)) if is_known else None

@@ -14,7 +14,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.arrayobj import load_item, make_array, store_item
 
-from tapegrad.jitted.active import Narrow, is_active_array, is_narrow_array
+from tapegrad.jitted.active import Active, Narrow, is_active_array, is_narrow_array
 from tapegrad.jitted.arrays import dtype_of, values
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.complex_numbers import is_scalar
@@ -37,7 +37,8 @@ def _sort(a):
 def sort_in_place(a, key=None, reverse=False):
     """Sort a vector, or a list, in place."""
     if isinstance(a, (types.List, types.ListType)):
-        return loop(_sort_list, a) if key is None else (lambda a, key, reverse: a.sort(key=key, reverse=reverse))
+        is_plain = key is None and isinstance(a.dtype, (Active, Narrow))  # not tuples, which are compared by items
+        return loop(_sort_list, a) if is_plain else (lambda a, key, reverse: a.sort(key=key, reverse=reverse))
     return loop(_sort_in_place, a) if (is_active_array(a) or is_narrow_array(a)) and a.ndim == 1 else None
 
 

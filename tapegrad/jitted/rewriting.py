@@ -550,7 +550,7 @@ class _Rewriter:
                 if definition.attr in ("append", "insert", "add", "__setitem__"):  # this of comprehensions
                     value.args = [self.promoted(a, statement, before) for a in value.args]
                 method = METHODS.get(definition.attr)
-                if method is not None:
+                if method is not None and method.takes(value):
                     called = self.variable(
                         ir.Global(f"tapegrad.{definition.attr}", method.of(self.kind), value.loc), statement, before
                     )

@@ -18,6 +18,9 @@ opened in the one before and looked at once it is open: it must be root's or the
 it (but for folders such as /tmp, where nobody removes what is another's). It is held open, and entries are opened
 through it; they too must be root's or the user's, and closed to others' writing. A folder that the user may only read,
 such as one in a container's image, is read.
+
+What one process is compiling, others that need it wait for, in turns of a lock on a byte of a file beside the entries.
+Such locks end with their process. Where there are none, or a process takes too long, code is compiled more than once.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ import os
 import stat
 import struct
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from functools import cache as memoize
@@ -39,10 +43,15 @@ import llvmlite.binding as llvm
 
 from tapegrad.kernels import digests
 
+if sys.platform != "win32":
+    import fcntl
+
 _VARIABLE = "TAPEGRAD_CACHE_DIR"
 _HAS_DESCRIPTORS = os.open in os.supports_dir_fd  # not on Windows, where paths have to do
 _FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _PASSED = _FOLDER | getattr(os, "O_PATH", os.O_RDONLY)  # a folder that may be passed through needn't be readable
+_CLAIMS = ".claims"  # the file of which a byte is locked for each entry that is being compiled
+_PATIENCE = 30.0  # seconds to wait for another process, which may have been stopped
 _FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
@@ -62,6 +71,7 @@ class Place(NamedTuple):
     path: Path
     descriptor: int | None = None  # None where there are only paths
     identity: tuple[int, int] = 0, 0  # device and inode
+    claims: int | None = None  # the file of locks, never closed: that would give back those of all threads
 
 
 class UnsafeError(Exception):
@@ -176,7 +186,10 @@ def _open_place() -> Place:
     except BaseException:
         os.close(descriptor)
         raise
-    return Place(path, descriptor, (status.st_dev, status.st_ino))
+    claims = None
+    with contextlib.suppress(OSError):  # a folder that is only read
+        claims = os.open(_CLAIMS, os.O_RDWR | os.O_CREAT | _FILE, 0o600, dir_fd=descriptor)
+    return Place(path, descriptor, (status.st_dev, status.st_ino), claims)
 
 
 def _enter(name: str, parent: int, flags: int) -> int:
@@ -301,6 +314,40 @@ def write(name: str, header: dict[str, Any], code: bytes) -> None:
             with contextlib.suppress(OSError):
                 os.unlink(source, dir_fd=at)
             raise
+
+
+@contextlib.contextmanager
+def claimed(name: str) -> Iterator[None]:
+    """Compile an entry in here, if there is none yet: where another process is at it, this begins when that is done."""
+    place = _place()
+    if place is None or place.claims is None:
+        yield
+        return
+    byte, until = _byte_of(name), time.monotonic() + _PATIENCE
+    while (is_mine := _locked(place.claims, byte)) is False and time.monotonic() < until:
+        time.sleep(0.01)
+    try:
+        yield
+    finally:
+        if is_mine:
+            with contextlib.suppress(OSError):
+                fcntl.lockf(place.claims, fcntl.LOCK_UN, 1, byte)
+
+
+def _byte_of(name: str) -> int:
+    """Which byte of the file of claims is an entry's."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:7], "little")
+
+
+def _locked(descriptor: int, byte: int) -> bool | None:
+    """Whether this process has the lock of a byte now; None where the file has no locks."""
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, byte)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def _sizes() -> list[int]:

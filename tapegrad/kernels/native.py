@@ -423,9 +423,9 @@ def link(
 def keep(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], of: tuple[Any, ...]) -> bool:
     """Compile a function that returns an int64 into the cache; False if it is there."""
     name = symbol(name, *of)
-    if cache.holds(f"{name}.o"):
-        return False
-    with compiling(), _lock:
+    with cache.claimed(f"{name}.o"), compiling(), _lock:
+        if cache.holds(f"{name}.o"):
+            return False
         cache.write(f"{name}.o", *_compile(name, n_arguments, build(), returns=True))
     return True
 
@@ -448,26 +448,20 @@ def compiling() -> Iterator[None]:
 def _obtain(name: str, function: str, compiled: Callable[[], tuple[dict[str, Any], bytes]]) -> int:
     """The address of a function in an entry, which is compiled where there is none, or none that can be linked.
 
-    Numba's lock is taken before ours: a thread that compiles a user's function asks for kernels.
+    Numba's lock is taken before ours: a thread that compiles a user's function asks for kernels. No lock is held while
+    what is compiled is linked, with what it calls: that may be what other threads and processes compile.
     """
-    address = _kept(name, function)
-    if address == 0:
-        with compiling(), _lock, interrupts.later():
-            address = _kept(name, function)
-            if address == 0:
-                entry = compiled()
-                cache.write(f"{name}.o", *entry)
-                address = _load(name, function, *entry)
-    return address
-
-
-def _kept(name: str, function: str) -> int:
-    """The address of a function in an entry; 0 where there is none, or none that can be linked."""
-    entry = cache.read(f"{name}.o")
-    if entry is not None:
+    known = cache.read(f"{name}.o")
+    if known is not None:
         with contextlib.suppress(KeyError, TypeError, RuntimeError):  # it isn't what its checksum makes it seem
-            return _load(name, function, *entry)
-    return 0
+            if address := _load(name, function, *known):
+                return address
+    with cache.claimed(f"{name}.o"), compiling(), _lock, interrupts.later():
+        entry = cache.read(f"{name}.o")
+        if entry is None or entry == known:
+            entry = compiled()
+            cache.write(f"{name}.o", *entry)
+    return _load(name, function, *entry)
 
 
 def _compile(name: str, n_arguments: int, function: Callable[..., Any], returns: bool) -> tuple[dict[str, Any], bytes]:

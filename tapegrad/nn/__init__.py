@@ -13,7 +13,7 @@ def __getattr__(name: str) -> Any:
     """Modules are imported when the first of them is asked for."""
     import importlib
 
-    if name in ("attention", "init", "utils", "module", "parallel", "parameter"):
+    if name in ("attention", "grad", "init", "utils", "module", "parallel", "parameter"):
         found: Any = importlib.import_module(f"tapegrad.nn.{name}")
     else:
         catalogue = importlib.import_module("tapegrad.nn.catalogue")
@@ -28,7 +28,7 @@ def __dir__() -> list[str]:
     """What is public."""
     from tapegrad.nn import catalogue
 
-    return ["functional", "init", "utils", *catalogue.__all__]
+    return ["functional", "grad", "init", "utils", *catalogue.__all__]
 
 
 __all__ = ["functional"]

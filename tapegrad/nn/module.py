@@ -126,7 +126,7 @@ class Module:
         seen: list[Any] = []  # the gradients of the result, once they are there
         goes_back, n_given = bool(self._hooks("_backward_pre_hooks") or self._hooks("_backward_hooks")), 0
         if goes_back:
-            watched = _watched(args, lambda gs: self._ran_back(gs, seen))
+            watched = _watched(args, lambda gs: self._ran_back(_or_zeros(gs, args), seen))
             n_given, args = len(args) if watched is args else 0, watched
         waiting, result = dict(self._hooks("_forward_hooks")), None
         try:
@@ -235,6 +235,7 @@ class Module:
         of = vars(self)
         for known in (of, *(of[known] for known in _DICTIONARIES)):
             known.pop(name, None)
+        of["_non_persistent_buffers_set"].discard(name)
 
     def __delattr__(self, name: str) -> None:
         of = vars(self)
@@ -599,6 +600,8 @@ class Module:
         if (order := facts.get("memory_format")) is not None:
             self._apply(lambda t: t.to(memory_format=order) if t.ndim == 4 + (order is channels_last_3d) else t)
         given = [a for a in (*args, facts.get("dtype")) if isinstance(a, (dtypes.DType, Tensor))]
+        if facts.get("copy"):
+            raise RuntimeError(".to() does not accept copy argument: copy.deepcopy gives another module")
         if not given:
             return self
         if not like.is_floating_point():
@@ -767,7 +770,7 @@ def broken(name: str, lines: list[str]) -> str:
 
 
 class _Watched(Function):
-    """Passes its arguments on, and lets hooks see their gradients together: of what is no tensor, None."""
+    """Passes its arguments on, and lets hooks see their gradients together."""
 
     @staticmethod
     def forward(ctx: Any, see: Any, *tensors: Tensor) -> Any:
@@ -780,9 +783,18 @@ class _Watched(Function):
         return None, *ctx.see(gradients)
 
 
+def _or_zeros(gradients: tuple[Any, ...], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Gradients of values, with zeros for tensors that have none."""
+    return tuple(
+        creation.zeros_like(v.detach()) if g is None and isinstance(v, Tensor) else g
+        for g, v in zip(gradients, values, strict=True)
+    )
+
+
 def _watched(values: tuple[Any, ...], see: Any) -> tuple[Any, ...]:
-    places = [i for i, v in enumerate(values) if isinstance(v, Tensor)]
-    if not any(values[i].requires_grad for i in places):
+    """The values, of which those that require grad are watched: of all others `see` is given None."""
+    places = [i for i, v in enumerate(values) if isinstance(v, Tensor) and v.requires_grad]
+    if not places:
         return values
 
     def see_all(gradients: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -794,8 +806,8 @@ def _watched(values: tuple[Any, ...], see: Any) -> tuple[Any, ...]:
             )
         return tuple(given[i] for i in places)
 
-    passed = iter(_Watched.apply(see_all, *(values[i] for i in places)))
-    return tuple(next(passed) if isinstance(v, Tensor) else v for v in values)
+    passed = dict(zip(places, _Watched.apply(see_all, *(values[i] for i in places)), strict=True))
+    return tuple(passed.get(i, v) for i, v in enumerate(values))
 
 
 def _register_everywhere(kind: str, name: str, said: str) -> Callable[..., RemovableHandle]:

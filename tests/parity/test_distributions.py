@@ -5,7 +5,7 @@ import pytest
 
 import tapegrad
 
-from .oracle import torch
+from .oracle import agree, torch
 
 TD, D = torch.distributions, tapegrad.distributions
 
@@ -275,3 +275,17 @@ def test_refusals(name):
     theirs, ours = (" ".join(str(e.value).split())[:22] for e in (expected, got))
     if name not in ("a list", "shapes of parameters", "mixture", "no samples with derivatives"):
         assert ours == theirs
+
+
+def test_distributions_that_say_nothing_of_their_constraints_are_used_with_a_warning():
+    agree(
+        """
+import warnings as _warnings
+class _Delta(tg.distributions.Distribution):
+    def log_prob(self, value): self._validate_sample(value); return value * 2
+with _warnings.catch_warnings(record=True) as _w:
+    _warnings.simplefilter("always"); y = _Delta(validate_args=True).log_prob(tg.ones(()))
+said = ["does not define `" + w in str(s.message) for w, s in zip(("arg_constraints", "support"), _w)]
+""",
+        text=False,
+    )

@@ -47,6 +47,10 @@ ok = tg.autograd.gradcheck(lambda x, k: x * k, (tg.ones(2, requires_grad=True), 
 
 ok = tg.autograd.gradgradcheck(lambda x: x.sin() * x, tg.tensor([1.0, 2.0], requires_grad=True))
 
+_x = tg.tensor([1.0, 2.0], requires_grad=True) * 2
+ok = tg.autograd.gradgradcheck(lambda x: x.sin() * x, _x.detach().requires_grad_(), check_fwd_over_rev=True)
+of_computed = tg.autograd.gradcheck(lambda x: x.sin() * x, (_x,)) and tg.autograd.gradgradcheck(lambda x: x.exp(), _x)
+
 class _W(tg.autograd.Function):
     @staticmethod
     def forward(ctx, x): return x * 2

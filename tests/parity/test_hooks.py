@@ -26,6 +26,12 @@ s = _n[0].grad_fn._saved_self is x, _n[2].grad_fn._saved_exponent, _n[7].grad_fn
 r = _n[8].grad_fn._saved_self, _n[1].grad_fn._saved_result
 g = tg.autograd.grad(_n[8].grad_fn._saved_self.sum(), x)
 
+_seen = []; x, z = tg.ones(2, requires_grad=True), tg.ones(2, requires_grad=True)
+class _M(tg.nn.Module):
+    def forward(self, a, b, c, d): _seen.append([b.requires_grad, c.requires_grad]); return a.sum() + b.sum() + d, b
+_m = _M(); _h = _m.register_full_backward_hook(lambda m, x_bars, y_bars: _seen.append([x_bars, y_bars]))
+_y = _m(x, tg.ones(2), z, 2.0); _y[0].backward(); seen = _seen + [_y[1].requires_grad]
+
 x = tg.ones(2, requires_grad=True); y = x * 3; _h = y.register_hook(lambda g: g * 2); y.retain_grad()
 (y ** 2).sum().backward(); grad = y.grad
 

@@ -99,6 +99,11 @@ REFUSED = [
     ("tg.ones(3, 3).diagonal(0, 0, 0)", "diagonal dimensions cannot be identical 0, 0"),
     ("tg.diag(tg.ones(2, 2, 2))", "diag(): Supports 1D or 2D tensors. Got 3D"),
     ("tg.trace(tg.ones(2, 2, 2))", "trace: expected a matrix, but got tensor with dim 3"),
+    ("tg.chain_matmul()", "chain_matmul(): Expected one or more matrices"),
+    ("tg.linalg.lu_solve(*(lambda l, p: (l, p - 3))(*tg.linalg.lu_factor(tg.eye(3))), tg.ones(3, 1))",
+     "Pivots given to lu_solve must all be greater or equal to 1"),
+    ("tg.linalg.lu_solve(*(lambda l, p: (l, p + 3))(*tg.linalg.lu_factor(tg.eye(3))), tg.ones(3, 1))",
+     "Pivots given to lu_solve must all be smaller or equal to LU.size(-2)"),
     ("tg.tril(tg.ones(2))", "tril: input tensor must have at least 2 dimensions"),
 ]  # fmt: skip
 
@@ -121,6 +126,24 @@ def test_second_derivatives(program: str):
 def test_values_whose_nodes_differ():
     """A sign's gradient is zero here, None in PyTorch; and a norm of order 3 is recorded as several operations."""
     agree(GIVEN + "sign = tg.slogdet(M).sign\nnorm = tg.linalg.vector_norm(B, 3)", text=False)
+
+
+AT_EDGES = programs("""
+_inf = float("inf"); _m = tg.tensor([[[0.0, 0.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 0.0]], [[2.0, 1.0], [0.0, 4.0]]])
+y = [tg.linalg.cond(_m, p) for p in (1, -1, _inf, -_inf, "fro", -2)]
+
+_inf = float("inf"); _v = tg.tensor([[_inf, -_inf], [_inf, 1.0], [0.0, _inf], [0.0, 0.0]])
+y = [tg.linalg.vector_norm(_v.to(d), p, dim=1) for p in (-0.5, -1, -3) for d in (tg.float32, tg.float64)]
+
+y, z, w = tg.zeros(3, 3), tg.zeros(3, 2), tg.zeros(3)
+tg.linalg.cross(A.detach(), tg.eye(3).to(A.dtype), out=y); tg.linalg.multi_dot([y, B.detach()], out=z)
+tg.linalg.vecdot(y, y, out=w)
+""")
+
+
+@pytest.mark.parametrize("program", AT_EDGES)
+def test_singular_infinite_and_out(program: str):
+    agree(GIVEN + program, text=False)
 
 
 @pytest.mark.parametrize(("program", "phrase"), REFUSED)

@@ -26,6 +26,22 @@ x = tg.ones(2).set_(); n = x.numel()
 x = tg.arange(4.0).reshape(2, 2).T; _y = x.apply_(lambda v: v * 3)
 z = tg.ones(2).map_(tg.arange(2.0), lambda a, b: a - b)
 
+a = tg.ones(2).map2_(tg.arange(2.0), tg.ones(2), lambda a, b, c: a - b + c); b = list(reversed(tg.arange(3)))
+c = reversed(tg.tensor(2.0)), reversed(tg.arange(4).reshape(2, 2)), a.new(size=(0, 3)).shape
+d = [tg.Generator().manual_seed(s).initial_seed() for s in (-1, 2**63, 2**64 - 1)], tg.manual_seed(2**64 - 2) and 0
+e = tg.initial_seed(), tg.multinomial(tg.ones(0, 3), 2, True).shape
+
+x = tg.tensor(1.0); x.index_copy_(0, tg.tensor([0]), tg.tensor([2.0])); y = x.index_copy(0, tg.tensor(0), tg.ones(()))
+z = tg.ones(3).index_copy(0, tg.tensor([1]), tg.tensor(2.0))
+
+from importlib import import_module as _m
+_n = tg.__name__ + ".autograd."; same = _m(_n + "gradcheck").gradcheck is tg.autograd.gradcheck
+_g = _m(_n + "grad_mode"); also = _g.no_grad is tg.no_grad, _m(_n + "variable").Variable is tg.autograd.Variable
+
+_F = tg.nn.functional; _x = tg.arange(16.0).reshape(1, 4, 4); y = tg.zeros(1, 2, 2); _F.avg_pool2d(_x, 2, out=y)
+z, w, u, v = (tg.empty(1, 4, 4) for _i in range(4)); _F.softplus(_x, out=z); _F.softshrink(_x, 2, out=w)
+_F.logsigmoid(_x, out=u); _F.gelu(_x, out=v)
+
 x = tg.ones(2, dtype=tg.float64); f = x.get_device(), x.is_signed(), x.is_conj(), x.is_neg(), x.is_pinned()
 g = x.is_cpu, x.itemsize, x.is_quantized, x.is_mps, x.is_meta, x.is_nested, tg.ones(2, dtype=tg.bool).is_signed()
 h = x.narrow_copy(0, 1, 1), x.is_set_to(x.view(2)), x.is_set_to(x.clone()), x.is_shared()
@@ -89,6 +105,15 @@ REFUSED = [
     ("tg.ones(2).set_(tg.ones(2, dtype=tg.int64))", "Could not set tensor of type"),
     ("tg.ones(2, requires_grad=True).set_(tg.ones(2))", "a leaf Variable that requires grad is being used in an in-pl"),
     ("tg.ones(2, requires_grad=True).apply_(lambda v: v)", "Can't call apply_() on Variable that requires grad."),
+    ("tg.ones(2).apply_(lambda v: 'v')", "must be real number, not str"),
+    ("tg.manual_seed(2**64)", "Overflow when unpacking long long"),
+    ("tg.Generator().manual_seed(1.5)", "manual_seed expected a long, but got float"),
+    ("tg.device('cpu:')", "Invalid device string: 'cpu:'"),
+    ("tg.Generator('fast')", "Expected one of cpu, cuda"),
+    ("'a' in tg.ones(2)", "only supports Tensor or scalar, but you passed in a <class 'str'>."),
+    ("tg.ones(0, 3).index_select(0, tg.tensor([0]))", "index_select(): self indexing axis dim should be positive"),
+    ("tg.distributions.TransformedDistribution.support.event_dim", ".event_dim cannot be determined statically"),
+    ("tg.nn.Linear(1, 1).to('cpu', copy=True)", ".to() does not accept copy argument"),
     ("tg.autocast(3)", "Expected `device_type` of type `str`"),
     ("tg.nn.LazyLinear(3).weight + 1", "Attempted to use an uninitialized parameter in "),
     ("tg.cat([])", "tg.cat(): expected a non-empty list of Tensors"),

@@ -169,6 +169,9 @@ def test_losses_of_classes():
 
 
 PROGRAMS = """
+_m = tg.nn.Module(); _m.register_buffer("b", tg.ones(2), persistent=False); none = list(_m.state_dict())
+_m.b = tg.nn.Parameter(tg.ones(2)); state = list(_m.state_dict()), [n for n, _b in _m.named_buffers()]
+
 class _Net(tg.nn.Module):
     def __init__(self):
         super().__init__()

@@ -7,6 +7,19 @@ from tests.parity.functional import agree, reals, refuse_alike, units
 
 CONVOLUTIONS = {
     "conv1d": (lambda tg, F, x, w, b: F.conv1d(x, w, b, 2, 1, 2), reals(2, 3, 9), reals(4, 3, 3), reals(4)),
+    "grad of conv1d": (
+        lambda tg, F, w, y, x: (
+            tg.nn.grad.conv1d_input((2, 3, 9), w, y, 2, 1, 2).sum() * tg.nn.grad.conv1d_weight(x, (4, 3, 3), y, 2, 1, 2)
+        ),
+        reals(4, 3, 3),
+        reals(2, 4, 4),
+        reals(2, 3, 9),
+    ),
+    "grad of conv2d": (
+        lambda tg, F, w, y: tg.nn.grad.conv2d_input((1, 4, 3, 5), w, y, (1, 2), 1, groups=2),
+        reals(4, 2, 2, 3),
+        reals(1, 4, 4, 3),
+    ),
     "conv1d of one": (lambda tg, F, x, w: F.conv1d(x, w), reals(3, 6), reals(4, 3, 2)),
     "conv2d": (lambda tg, F, x, w, b: F.conv2d(x, w, b), reals(2, 3, 5, 6), reals(4, 3, 3, 2), reals(4)),
     "conv2d of many": (

@@ -113,6 +113,35 @@ def test_vmap(program):
     agree(program, text=False)
 
 
+IN_FORM = programs("""
+def _f(x):
+    y = x * 1; z = y[1:]; y.unsqueeze_(0); y.add_(1); z.mul_(3); return y, z, x.unsqueeze(0).squeeze_(0) * 2
+y = tg.func.vmap(_f)(tg.arange(6.0).reshape(2, 3)); z = tg.func.vmap(lambda x: x * 2, out_dims=(1,))(tg.ones(2, 3))
+
+def _f(w, x, t): x = x.mm(w); y = x.squeeze_(0); return ((y - t) ** 2).sum()
+_x, _t = tg.arange(12.0).reshape(4, 1, 3), tg.ones(4, 2)
+y = tg.func.vmap(tg.func.grad(_f), (None, 0, 0))(tg.arange(6.0).reshape(3, 2), _x, _t)
+""")
+
+
+@pytest.mark.parametrize("program", IN_FORM)
+def test_forms_that_change_in_place(program):
+    agree(program, text=False)
+
+
+@pytest.mark.parametrize("given", ["_a", "(_a,)"])
+def test_functional_call_gives_back_what_the_module_assigned(given):
+    agree(
+        f"""
+class _Counting(tg.nn.Module):
+    def __init__(self): super().__init__(); self.register_buffer("n", tg.zeros(()))
+    def forward(self, x): self.n = self.n + 1; return x + self.n
+_m = _Counting(); _a = dict(n=tg.tensor(3.0)); y = tg.func.functional_call(_m, {given}, tg.ones(())); z = _m.n, _a["n"]
+""",
+        text=False,
+    )
+
+
 def test_functional_call_sets_attributes_that_are_no_parameters_while_it_runs():
     agree(
         """
@@ -150,6 +179,25 @@ REFUSED = [
         "tg.func.vmap(lambda x: tg.zeros(3).copy_(x))(tg.ones(2, 3))",
         "vmap: inplace arithmetic(self, *extra_args) is not",
     ),
+    (
+        "t = tg.zeros(3); tg.func.vmap(lambda x: x + t.exponential_(), randomness='different')(tg.ones(2))",
+        "vmap: Cannot ask for different inplace randomness on an unbatched tensor. This will appear like same",
+    ),
+    ("tg.func.vmap(lambda x: x, out_dims='one')(tg.ones(2))", "`out_dims` must be an int, None or a python collection"),
+    ("tg.func.jacrev(lambda x: x, argnums=())(tg.ones(1))", "argnums must be non-empty"),
+    (
+        "tg.func.vjp(lambda x: None, tg.ones(1))",
+        "Expected f to be a function that has non-empty output (got output = [",
+    ),
+    (
+        "tg.func.jacfwd(lambda x: ())(tg.ones(1))",
+        "Expected f to be a function that has non-empty output (got output = [",
+    ),
+    (
+        "tg.func.jvp(lambda x: x, (tg.ones(1),), (tg.ones(1),), has_aux=True)",
+        "jvp(f, primals, tangents): output of function f should be a tuple: (output, aux) if has_aux is True",
+    ),
+    ("tg.func.jvp(lambda: 1, (), ())", "jvp(f, primals, tangents): Expected primals to contain at least one Tensor."),
     ("tg.func.vmap(lambda x: x, out_dims=None)(tg.ones(2))", "can not return a BatchedTensor when out_dim is None"),
     ("tg.func.vmap(lambda x: x, chunk_size=0)(tg.ones(2))", "chunk_size should be None or greater than 0"),
     ("tg.func.vmap(lambda x: ((x * 2).sum().backward(), x)[1])(tg.ones(2, 3, requires_grad=True))", _BACKWARD),

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 
 from tapegrad import creation
-from tapegrad.arguments import Number, node
+from tapegrad.arguments import EXACT, Number, node, taking_out
 from tapegrad.dtypes import BOOL, DType
 from tapegrad.functions.shaping import dimension, narrow
 from tapegrad.nn.functional.common import at, elementwise, finished, floating, public, reductions, where
@@ -149,7 +149,7 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     return gated
 
 
-@public
+@taking_out(EXACT)
 @node("GeluBackward0")
 def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
     """`input` times the probability that a normal number is below it; with "tanh" by an approximate formula.
@@ -169,7 +169,7 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
     return rounded
 
 
-@public
+@taking_out(EXACT)
 @node("LogSigmoidBackward0")
 def logsigmoid(input: Tensor) -> Tensor:
     """log(sigmoid(input)), without overflow."""
@@ -178,7 +178,7 @@ def logsigmoid(input: Tensor) -> Tensor:
     return result
 
 
-@public
+@taking_out(EXACT)
 @node("SoftshrinkBackward0")
 def softshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
     """`input` moved by `lambd` towards 0, and not beyond."""
@@ -207,7 +207,7 @@ def softsign(input: Tensor) -> Tensor:
     return result
 
 
-@public
+@taking_out(EXACT)
 @node("SoftplusBackward0")
 def softplus(input: Tensor, beta: Number = 1, threshold: Number = 20) -> Tensor:
     """log(1 + exp(beta input)) / beta; `input` itself where beta input is above the threshold."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation
-from tapegrad.arguments import integer, node
+from tapegrad.arguments import EXACT, integer, node, taking_out
 from tapegrad.dtypes import INT64
 from tapegrad.functions import indexing as item_assignment
 from tapegrad.functions.shaping import contiguous
@@ -140,7 +140,7 @@ def avg_pool1d(
     return _averaged(1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
-@public
+@taking_out(EXACT)
 @node("AvgPool2DBackward0")
 def avg_pool2d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
@@ -162,7 +162,7 @@ def avg_pool2d(
     return _averaged(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@public
+@taking_out(EXACT)
 @node("AvgPool3DBackward0")
 def avg_pool3d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
