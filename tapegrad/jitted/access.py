@@ -6,6 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.core.imputils import impl_ret_borrowed
 from numba.extending import intrinsic
 
 from tapegrad.core.workers import MOST_WORKERS
@@ -54,12 +55,12 @@ dispose = _part("dispose", 1)
 sweep, sweep_with_tangents, sweep_mixed = (_part(name, 2) for name in ("sweep", "sweep_with_tangents", "sweep_mixed"))
 
 
-@intrinsic
-def run_chunks(typingctx: Any, header: Any, words: Any, job: Any) -> Any:
-    """Run the chunks of a loop (`chunks.py`) on this thread and workers, by calls (words, k, -) of a job.
+def _part_of_crew(name: str, n: int) -> Any:
+    """An intrinsic that calls a part with `n` int64, the crew, and how many workers there may be at most.
 
-    The workers are those of `tapegrad.set_num_threads`, no more than `numba.set_num_threads` says on this thread.
+    These are those of `tapegrad.set_num_threads`, no more than `numba.set_num_threads` says on this thread.
     """
+    parameters = ", ".join(f"a{i}" for i in range(n))
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         crew, limit = (builder.load(builder.gep(_words(builder, "tapegrad_crew"), [WORD(k)])) for k in range(2))
@@ -67,13 +68,19 @@ def run_chunks(typingctx: Any, header: Any, words: Any, job: Any) -> Any:
         with builder.if_then(builder.icmp_signed("!=", limit, WORD(0))):
             function = builder.inttoptr(limit, ir.FunctionType(INDEX, []).as_pointer())
             builder.store(builder.sub(builder.sext(builder.call(function, []), WORD), WORD(1)), most)
-        return builder.call(_external(builder, "tapegrad_run_chunks", 5), [*args, crew, builder.load(most)])
+        return builder.call(_external(builder, f"tapegrad_{name}", n + 2), [*args, crew, builder.load(most)])
 
-    return types.int64(types.int64, types.int64, types.int64), codegen
+    scope = {"found": (types.int64(*[types.int64] * n), codegen)}
+    return intrinsic(define(f"def {name}(typingctx, {parameters}):\n return found", name, scope))
 
 
+# Of loops that run in chunks (`chunks.py`).
+run_chunks, share_out = _part_of_crew("run_chunks", 3), _part_of_crew("share_out", 2)
 end_chunks, sweep_chunk, add_whole, add_chunks = (
     _part(name, n) for name, n in (("end_chunks", 2), ("sweep_chunk", 5), ("add_whole", 3), ("add_chunks", 5))
+)
+plan_chunks, weigh, put_aside, put_back = (
+    _part(name, n) for name, n in (("plan_chunks", 4), ("weigh", 3), ("put_aside", 3), ("put_back", 3))
 )
 
 
@@ -127,3 +134,34 @@ get_word, put_word = _getter(WORD, types.int64), _putter(WORD, types.int64)
 get_number, put_number = _getter(DOUBLE, types.float64), _putter(DOUBLE, types.float64)
 get_index, put_index = _getter(INDEX, types.int64), _putter(INDEX, types.int64)
 put_byte = _putter(BYTE, types.int64)
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def place_of(typingctx: Any, x: Any) -> Any:
+    """The address of a value, in this function's memory."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), WORD)
+
+    return types.int64(x), codegen
+
+
+@intrinsic
+def value_at(typingctx: Any, kind: Any, address: Any) -> Any:
+    """The value of a type that is at an address."""
+    made = kind.instance_type
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        place = builder.inttoptr(args[1], context.get_value_type(made).as_pointer())
+        return impl_ret_borrowed(context, builder, made, builder.load(place, align=8))
+
+    return made(kind, address), codegen
+
+
+@intrinsic
+def held(typingctx: Any, x: Any, y: Any) -> Any:
+    """Have values live up to here."""
+    return types.void(x, y), lambda context, builder, sig, args: context.get_dummy_value()

@@ -10,7 +10,7 @@ All of it is memory of one piece, had and let go by the thread whose loop it is.
 
 from tapegrad.core.workers import WORTH_WAKING, share_among
 from tapegrad.jitted import jacobian_tape as tape
-from tapegrad.jitted.jacobian_tape import reserve, sweep, zero_adjoints
+from tapegrad.jitted.jacobian_tape import dispose, reserve, sweep, zero_adjoints
 from tapegrad.memory import Record, f8, i4, i8, index_of, part, part2, part3, release, u1, word
 
 ROWS, ARGUMENTS, LENGTH, INDEX, PARTIAL, ADJOINT = (
@@ -22,6 +22,7 @@ LEAST_TURNS = 32
 LEAST_WORK = 50_000  # arguments and rows of all turns, below which threads aren't worth waking
 CHUNK = 32_768  # of a chunk, as far as there are no more than `MOST_CHUNKS`: they stay in the cache
 LEAST_CHUNKS, MOST_CHUNKS = 16, 1024
+WORTH_KEEPING = 2  # arguments and rows of a loop that writes, for each number that is kept for it
 
 
 class Job(Record):
@@ -41,6 +42,12 @@ class Job(Record):
     total = word()
     cost = word()  # of a turn; 0 where it has raised
     number = word()  # what a sum begins with, and what it comes to: a float64, or an int64
+    # Of loops that write (`parallel_writes.py`):
+    tape = word()  # address of the header of the tape on which is kept what the loop is given
+    begin = word()  # and from which argument on
+    bars = word()  # the adjoints of what the loop leaves
+    found = word()  # those of what it is given, chunk by chunk
+    stride = word()  # so many words each
 
 
 W = index_of(Job)
@@ -67,15 +74,23 @@ def run_chunks(header, words, job, crew, most):
     w.done = w.partials + 8 * n * m * n_rows
     w.weights = w.done + 8 * n
     w.total = w.weights + 8 * (n + 1)
-    done = i8(w.done, n)
-    for k in range(n):
-        done[k] = 0
-    share_among(crew, most, words, 0, job, 0, n, WORTH_WAKING + 1)
-    for k in range(n):
-        if done[k] == 0:
-            end_chunks(header, words)
-            return 0
+    if not _are_done(words, job, crew, most):
+        end_chunks(header, words)
+        return 0
     return 1
+
+
+def _are_done(words, job, crew, most):
+    """Run a job for each chunk; tells whether all have come to their end."""
+    w = Job(words)
+    done = i8(w.done, w.n_chunks)
+    for k in range(w.n_chunks):
+        done[k] = 0
+    share_among(crew, most, words, 0, job, 0, w.n_chunks, WORTH_WAKING + 1)
+    n = 0
+    for k in range(w.n_chunks):
+        n += done[k] != 0
+    return n == w.n_chunks
 
 
 @part
@@ -181,4 +196,60 @@ def _weigh(words, i, kind):
         weights[0] = behind
 
 
-tape.know(run_chunks, end_chunks, sweep_chunk, add_whole, add_chunks)
+@part
+def weigh(words, i, kind):
+    """The value of sum `i`, of floats, and its weights."""
+    _weigh(words, i, kind)
+    return 0
+
+
+# --- loops that write -------------------------------------------------------------------------------------------------
+
+
+@part
+def plan_chunks(words, job, n_kept, n_whole):
+    """Into how many chunks a loop is cut, which keeps so many numbers, and each chunk so many; 0 if it isn't worth it.
+
+    It depends on the turn in the middle, which is recorded, and what is given to the loop alone.
+    """
+    w = Job(words)
+    w.n_chunks, w.cost = 1, 0
+    part3(job, words, -1, 0)
+    work = w.n * w.cost
+    n = min(w.n, max(LEAST_CHUNKS, min(work // CHUNK, MOST_CHUNKS)), work // (4 * n_whole))
+    w.n_chunks = 0 if work < LEAST_WORK or n < LEAST_CHUNKS // 4 or work < WORTH_KEEPING * n_kept else n
+    return w.n_chunks
+
+
+@part
+def share_out(words, job, crew, most):
+    """Run a job for each chunk; 1 where all have come to their end, else 0."""
+    return 1 if _are_done(words, job, crew, most) else 0
+
+
+@part
+def put_aside(header, spare, words):
+    """Put the tape aside, whose words are kept at an address; what is recorded meanwhile is on the spare one."""
+    h, s, kept = i8(header, REALLOC), i8(spare, REALLOC), i8(words, REALLOC)
+    for k in range(REALLOC):
+        kept[k], h[k], s[k] = h[k], s[k], 0
+    return 0
+
+
+@part
+def put_back(header, spare, words):
+    """Have the tape back that was put aside; the other is spare again, unless there is a spare one."""
+    h, s, kept = i8(header, REALLOC), i8(spare, REALLOC), i8(words, REALLOC)
+    if s[LENGTH] != 0:
+        dispose(header)
+    else:
+        for k in range(REALLOC):
+            s[k] = h[k]
+    for k in range(REALLOC):
+        h[k] = kept[k]
+    return 0
+
+
+tape.know(
+    run_chunks, end_chunks, sweep_chunk, add_whole, add_chunks, weigh, plan_chunks, share_out, put_aside, put_back
+)

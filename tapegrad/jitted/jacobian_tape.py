@@ -64,7 +64,8 @@ REALLOC, FREE = range(10, 12)
 PLACE, SEEN_ROWS, SEEN_ARGUMENTS, DEPTH = range(12, 16)  # of `marking.py`
 LIMIT, LEFT_ALONE = range(16, 18)  # of `limits.py`
 WORDS = 18
-MAX_UNMIXED, TAPES = 16, 24  # numbers of tangents that have a tape of their own, one each; tapes of a thread
+MAX_UNMIXED, TAPES = 16, 25  # numbers of tangents that have a tape of their own, one each; tapes of a thread
+SPARE = 8 * WORDS * (TAPES - 1)  # where the last one is, which is for what is recorded while a tape is swept
 
 
 def place_of(n_tangents: int) -> int:
@@ -74,7 +75,7 @@ def place_of(n_tangents: int) -> int:
     Beyond some, numbers are those of mixed tangents, 2**d - 1.
     """
     k = n_tangents if n_tangents <= MAX_UNMIXED else MAX_UNMIXED - 4 + n_tangents.bit_length()
-    return 8 * WORDS * min(k, TAPES - 1)
+    return 8 * WORDS * min(k, TAPES - 2)
 
 
 PLACES = range(0, 8 * WORDS * TAPES, 8 * WORDS)

@@ -49,7 +49,7 @@ class NotKeptError(Exception):
 @functools.cache
 def kept(kind: Any, width: int, is_frozen: bool = False) -> Kept:
     """How values of a type are kept, on a tape of a width; `is_frozen` arrays can't be written to when loaded."""
-    walk = _Walk(width, is_frozen)
+    walk = Walk(width, is_frozen)
     loaded = walk.item(kind, "x")
     texts = {
         "size": ["def size(x):", f" return {' + '.join(walk.size) or '0'}"],
@@ -60,17 +60,17 @@ def kept(kind: Any, width: int, is_frozen: bool = False) -> Kept:
     return Kept(**made, kind=kind)
 
 
-class _Walk:
+class Walk:
     """Goes through a type, and writes the three texts."""
 
-    def __init__(self, width: int, is_frozen: bool) -> None:
+    def __init__(self, width: int, is_frozen: bool, get: Any = None) -> None:
         self.width, self.is_frozen, self.n = width, is_frozen, 0
         self.size: list[str] = []
         self.save: list[str] = []
         self.load: list[str] = []
         self.scope: dict[str, Any] = {
             "np": np, "get_word": get_word, "put_word": put_word, "get_number": get_number, "put_number": put_number,
-            "put_index": put_index, "get_active": get_active, "put_active": put_active, "frozen": frozen,
+            "put_index": put_index, "get_active": get or get_active, "put_active": put_active, "frozen": frozen,
             "flat_view": flat_view, "real_part": real_part, "imaginary_part": imaginary_part, "joined": joined,
             "widened": widened,
             "INDEX": tape.INDEX, "PARTIAL": tape.PARTIAL,

@@ -219,12 +219,12 @@ class Loops:
         exits = sorted({to for label in body for to, _ in self.cfg.successors(label) if to not in body})
         if not exits:
             raise Declined("it ends with errors only")
-        test = None if iterator is None else self._test(header)
+        test = None if iterator is None else self.test(header)
         if test is not None:
             at_end = self.blocks[test].body[-1].falsebr
             exits = [at_end, *(to for to in exits if to != at_end)]
         met = {v.name for label in body for s in self.blocks[label].body for v in s.list_vars()} - {iterator}
-        assigned = set().union(*(self.assigned[label] for label in body))
+        assigned = self.assigned_in(body)
         left = assigned & set().union(*(self.live[to] for to in exits))
         state = assigned & (self.live[header] | left)
         before = [self.known[at] | self.assigned[at] for at, _ in self.cfg.predecessors(header) if at not in body]
@@ -240,6 +240,24 @@ class Loops:
         )  # fmt: skip
         made.steps = _Cut(self, header, made, iterator, constants, exits).function()
         return made, turns, exits
+
+    def windowed(self, header: int, made: Outlined, axes: dict[str, int]) -> Any:
+        """The loop as a function that has parts of some arrays, each along an axis.
+
+        It takes more parameters, where along these axes the parts begin.
+        """
+        body = self.body(header)
+        iterator, _ = self._range(header, body)
+        met = {v.name for label in body for s in self.blocks[label].body for v in s.list_vars()}
+        constants = {n: d for n in met - self.assigned_in(body) if (d := self._constants(n)) is not None}
+        exits = sorted({to for label in body for to, _ in self.cfg.successors(label) if to not in body})
+        cut = _Cut(self, header, made, iterator, constants, exits)
+        cut.shift(axes)
+        return cut.function(tuple(map(_begin_of, axes)))
+
+    def assigned_in(self, body: Any) -> set[str]:
+        """Names that some blocks assign."""
+        return set().union(*(self.assigned[label] for label in body))
 
     def _check(self, body: Any) -> None:
         """Raise Declined where a second run might be seen, or errors are caught outside."""
@@ -258,7 +276,7 @@ class Loops:
 
     def _range(self, header: int, body: Any) -> tuple[str | None, Any]:
         """The iterator of a loop over a range, and the variable that the range is in; None, None for a `while`."""
-        test = self._test(header)
+        test = self.test(header)
         for label in body:
             for statement in self.blocks[label].body:
                 value = getattr(statement, "value", None)
@@ -278,7 +296,8 @@ class Loops:
                 return value.value.name, called
         return None, None
 
-    def _test(self, header: int) -> int:
+    def test(self, header: int) -> int:
+        """The block in which a loop over a range is left."""
         while isinstance(self.blocks[header].body[0], ir.Jump):
             header = self.blocks[header].body[0].target
         return header
@@ -357,6 +376,19 @@ def may_write(function: Any) -> bool:
     return False
 
 
+def indexed(statement: Any) -> tuple[str, Any] | None:
+    """The array and the index of which a statement reads or writes elements."""
+    if isinstance(statement, ir.SetItem):
+        return statement.target.name, statement.index
+    value = statement.value if isinstance(statement, ir.Assign) else None
+    return (value.value.name, value.index) if isinstance(value, ir.Expr) and value.op == "getitem" else None
+
+
+def _begin_of(name: str) -> str:
+    """The name of where the part of an array begins."""
+    return f"$tapegrad.begin.{name}"
+
+
 def _user_name(name: str) -> str:
     return name.partition(".")[0]
 
@@ -393,10 +425,37 @@ class _Cut:
         self.blocks[label] = ir.Block(self.scope, self.loc)
         self.blocks[label].body = body
 
-    def function(self) -> Any:
+    def shift(self, axes: dict[str, int]) -> None:
+        """Have indices of arrays begin elsewhere along an axis of each."""
+        for block in self.blocks.values():
+            body: list[Any] = []
+            for statement in block.body:
+                found = indexed(statement)
+                if found is not None and found[0] in axes:
+                    index = self._shifted(body, found[1], axes[found[0]], _begin_of(found[0]))
+                    holder = statement.value if isinstance(statement, ir.Assign) else statement
+                    holder.index = index
+                body.append(statement)
+            block.body = body
+
+    def _shifted(self, body: list[Any], index: Any, axis: int, begin: str) -> Any:
+        """Append what makes an index that begins elsewhere along an axis."""
+        name, definitions = f"$tapegrad.{begin}.{next(_numbers)}", self.loops.func_ir._definitions
+        made = ir_utils.guard(ir_utils.get_definition, self.loops.func_ir, index)
+        if not (isinstance(made, ir.Expr) and made.op == "build_tuple"):
+            return self.assign(body, name, ir.Expr.binop(operator.sub, index, self.variable(begin), self.loc))
+        items = [self.variable(item.name) for item in made.items]
+        for k, item in enumerate(items):
+            if len(definitions[item.name]) != 1:  # another value by now, maybe
+                items[k] = self.assign(body, f"{name}.{k}", ir.Expr.static_getitem(index, k, None, self.loc))
+        shifted = ir.Expr.binop(operator.sub, items[axis], self.variable(begin), self.loc)
+        items[axis] = self.assign(body, f"{name}.at", shifted)
+        return self.assign(body, name, ir.Expr.build_tuple(items, self.loc))
+
+    def function(self, more: tuple[str, ...] = ()) -> Any:
         """The jitted function."""
         loc, made = self.loc, self.made
-        inputs = (*made.state, *made.others)
+        inputs = (*made.state, *made.others, *more)
         names = (*(f"$tapegrad.{name}" for name in _FIXED), *inputs)
         entry, labels = min(self.blocks) - 1, itertools.count(max(self.loops.blocks) + 1)
         start = self.header
@@ -432,9 +491,19 @@ class _Cut:
             scaled = self.assign(body, f"$tapegrad.{name}.0", ir.Expr.binop(operator.mul, at, by, self.loc))
             value = ir.Expr.binop(operator.add, first, scaled, self.loc)
             ends.append(self.assign(body, f"$tapegrad.{name}", value))
+        if self.is_by_one():
+            by = self.assign(body, "$tapegrad.one", ir.Const(1, self.loc))  # so that it may be read as a nest
         function = self.assign(body, "$tapegrad.range", ir.Global("range", range, self.loc))
         made = self.assign(body, "$tapegrad.part", ir.Expr.call(function, (*ends, by), (), self.loc))
         self.assign(body, self.iterator, ir.Expr.getiter(made, self.loc))
+
+    def is_by_one(self) -> bool:
+        """Whether it is a loop over prange whose step isn't given."""
+        func_ir = self.loops.func_ir
+        made = ir_utils.guard(ir_utils.get_definition, func_ir, self.iterator)
+        call = ir_utils.guard(ir_utils.get_definition, func_ir, made.value) if isinstance(made, ir.Expr) else None
+        is_call = isinstance(call, ir.Expr) and call.op == "call" and len(call.args) < 3
+        return is_call and self.loops.resolve(func_ir, call.func) is prange
 
     def _counted(self, labels: Iterator[int]) -> int:
         """Blocks before the header that count turns, and end a `while` that was asked for so many."""

@@ -1,4 +1,4 @@
-"""Loops over `prange` whose turns meet in sums alone: in chunks, each of them on a tape of a thread's own.
+"""Loops over `prange` whose turns meet in sums alone, or not at all: in chunks, each on a tape of a thread's own.
 
 A call is put before each such loop (`outlining.py`). It cuts the turns into chunks, whose number depends on the work
 and not on threads. A chunk is recorded, swept at once for each number that it adds up, and forgotten:
@@ -15,7 +15,8 @@ depend on how many threads there are, nor on which of them was first (`chunks.py
 
 Sums are `s += x`, and so are `-=`, `*=`, `/=`, `max(s, x)` and `min(s, x)`: of a name that the loop reads nowhere else.
 A chunk begins with 0 (or 1, or an infinity). No turn may write to what another one sees; where that isn't certain from
-the code and its types, the loop is left as it stands. Where there is little to do, or a turn raises, all turns are one
+the code and its types, the loop is left as it stands. Of loops that write to elements of their own, which turns these
+are is found here; all else is in `parallel_writes.py`. Where there is little to do, or a turn raises, all turns are one
 chunk, which is recorded on the caller's tape.
 """
 
@@ -24,21 +25,21 @@ from __future__ import annotations
 import builtins
 import ctypes
 import operator
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numba import prange
-from numba.core import cgutils, errors, ir, ir_utils, types
+from numba.core import errors, ir, ir_utils, types
 from numba.core.compiler_machinery import FunctionPass, register_pass
-from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
-from numba.extending import intrinsic, overload
+from numba.extending import overload
 from numba.np.ufunc import parallel
 
 from tapegrad import threads
 from tapegrad.engine import compiled
-from tapegrad.jitted import checking, chunks, outlining, rewriting
+from tapegrad.jitted import checking, chunks, outlining, parallel_writes, rewriting
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.access import (
     add_chunks,
@@ -46,14 +47,17 @@ from tapegrad.jitted.access import (
     end_chunks,
     get_number,
     get_word,
+    held,
     open_tape,
+    place_of,
     put_number,
     put_word,
     reserve,
     run_chunks,
     sweep_chunk,
+    value_at,
 )  # fmt: skip
-from tapegrad.jitted.active import WORD, Independents, Taped, holds_active
+from tapegrad.jitted.active import Independents, Taped, holds_active
 from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.block_rows import address_of
 from tapegrad.jitted.drivers import protected
@@ -63,6 +67,7 @@ from tapegrad.jitted.kept import as_kind
 from tapegrad.jitted.lifting import make, row_of, strip
 from tapegrad.jitted.nest_rows import address_of as data_of
 from tapegrad.jitted.outlining import Declined, Loops, Outlined
+from tapegrad.jitted.parallel_writes import Reach
 from tapegrad.memory import words_of
 
 KIND = Taped(0)
@@ -91,12 +96,26 @@ class Proof:
         call = None if turns is None else ir_utils.guard(ir_utils.get_definition, self.func_ir, turns)
         if call is None or loops.resolve(self.func_ir, call.func) is not prange or not made.is_counted:
             raise Declined("it is no loop over prange to its end")
-        if not made.assigned:
-            raise Declined("it adds nothing up")
+        self.made = defaultdict[str, list[Any]](list)  # what a turn assigns to a name
+        for statement in self._statements():
+            if isinstance(statement, ir.Assign):
+                self.made[statement.target.name].append(statement.value)
         self.sums = {name: self._sum(name) for name in made.state if name in made.assigned}
         self.written: dict[str, bool] = {}  # names from outside that may be written to: whether only elements of them
         for name in self._writes():
             self._trace(name)
+        if not self.sums and not self.written:
+            raise Declined("it adds nothing up, and writes nothing")
+        self.turn = next(
+            s.value for s in loops.blocks[loops.test(header)].body
+            if isinstance(s, ir.Assign) and isinstance(s.value, ir.Expr) and s.value.op == "iternext"
+        )  # fmt: skip
+        self.integers = set[str]()  # names from outside that stand in an index before the loop's variable
+        names = {*made.state, *made.others} - {*self.sums}
+        self.reaches = {name: reach for name in sorted(names) if (reach := self._reach(name)) is not None}
+        self.steps = made.steps
+        if self.written:
+            self.steps = loops.windowed(header, made, {name: reach.axis for name, reach in self.reaches.items()})
 
     def _statements(self) -> Iterator[Any]:
         for label in self.body:
@@ -182,26 +201,123 @@ class Proof:
         """Whether an index is the variable of a loop over a range."""
         found = index
         for op in ("pair_first", "iternext", "getiter"):
-            made = ir_utils.guard(ir_utils.get_definition, self.func_ir, found)
+            made = self._definition(found)
             if not isinstance(made, ir.Expr) or made.op != op:
                 return False
             found = made.value
-        call = ir_utils.guard(ir_utils.get_definition, self.func_ir, found)
+        call = self._definition(found)
         is_call = isinstance(call, ir.Expr) and call.op == "call"
         return is_call and self.loops.resolve(self.func_ir, call.func) in (range, prange)
 
-    def check(self, names: Any, kinds: Any) -> None:
-        """Raise Declined where types of what the loop is given don't allow it."""
+    def _reach(self, name: str) -> Reach | None:
+        """Where turns read and write an array, by their variable; None where they may do so elsewhere."""
+        found, shapes = list[tuple[int, int]](), set[str]()
+        for statement in self._statements():
+            value = statement.value if isinstance(statement, ir.Assign) else None
+            if all(v.name != name for v in statement.list_vars()):
+                continue
+            if isinstance(value, ir.Expr) and value.op == "getattr" and value.attr in ("shape", "ndim"):
+                shapes |= {statement.target.name} if value.attr == "shape" else set()
+                continue
+            array, index = outlining.indexed(statement) or (None, None)
+            is_element = array == name and sum(v.name == name for v in statement.list_vars()) == 1
+            place = self._place(index) if is_element else None
+            if place is None:
+                return None
+            found.append(place)
+        if len({axis for axis, _ in found}) != 1:
+            return None
+        axis, shifts = found[0][0], [shift for _, shift in found]
+        return Reach(axis, min(shifts), max(shifts)) if self._are_of_others(shapes, axis) else None
+
+    def _are_of_others(self, shapes: set[str], axis: int) -> bool:
+        """Whether of shapes other axes' lengths alone are read."""
+        for statement in self._statements():
+            read = {v.name for v in statement.list_vars()} & shapes
+            value = statement.value if isinstance(statement, ir.Assign) else None
+            if not read or (statement.target.name in read if value is not None else False):
+                continue
+            index = value.index if isinstance(value, ir.Expr) and value.op == "static_getitem" else None
+            if type(index) is not int or index < 0 or index == axis:
+                return False
+        return True
+
+    def _place(self, index: Any) -> tuple[int, int] | None:
+        """At which axis the loop's variable stands in an index, and what is added to it."""
+        made = self._definition(index)
+        items = made.items if isinstance(made, ir.Expr) and made.op == "build_tuple" else [index]
+        for axis, item in enumerate(items):
+            shift = self._shift(item)
+            if shift is not None:
+                return axis, shift
+            if not self._is_one_axis(item):
+                return None
+        return None
+
+    def _definition(self, variable: Any) -> Any:
+        """What a variable is in a turn: names that go from turn to turn are sums."""
+        while isinstance(variable, ir.Var) and variable.name in self.inside:
+            made = self.made[variable.name]
+            if len(made) != 1:
+                return None
+            variable = made[0]
+        return (
+            ir_utils.guard(ir_utils.get_definition, self.func_ir, variable)
+            if isinstance(variable, ir.Var)
+            else variable
+        )
+
+    def _shift(self, variable: Any) -> int | None:
+        """What a number is more than the loop's variable; None where it may be any other."""
+        made = self._definition(variable)
+        if not isinstance(made, ir.Expr):
+            return None
+        if made.op == "pair_first":
+            return 0 if self._definition(made.value) is self.turn else None
+        if made.op != "binop" or made.fn not in (operator.add, operator.sub):
+            return None
+        one, other = made.lhs, made.rhs
+        if made.fn is operator.add and self._shift(one) is None:
+            one, other = other, one
+        shift, known = self._shift(one), self._definition(other)
+        number = known.value if isinstance(known, (ir.Const, ir.Global, ir.FreeVar)) else None
+        if shift is None or type(number) is not int:
+            return None
+        return shift + number if made.fn is operator.add else shift - number
+
+    def _is_one_axis(self, item: Any) -> bool:
+        """Whether a part of an index stands for one axis of the array: a slice, or an integer."""
+        made = self._definition(item)
+        if isinstance(made, ir.Const):
+            return type(made.value) is int
+        if isinstance(made, ir.Expr) and made.op == "call":
+            return self.loops.resolve(self.func_ir, made.func) is slice
+        if item.name not in self.inside:
+            self.integers.add(item.name)
+            return True
+        return self._is_counted(item)
+
+    def check(self, names: Any, kinds: Any) -> set[str]:
+        """The names of arrays that are written to. Raise Declined where types of what is given don't allow it."""
+        found = set[str]()
         for name, kind in zip(names, kinds, strict=True):
             if name in self.sums:
                 if kind not in (KIND, types.float64) and not _is_integer(kind):
                     raise Declined(f"`{name}` is {kind}")
             elif not _is_known(kind):
                 raise Declined(f"it reads {kind}")
-            if name in self.written and holds_arrays(kind):
+            if name in self.integers and not isinstance(kind, types.Integer):
+                raise Declined(f"an index is {kind}")
+            if name in self.written and holds_arrays(kind) and not isinstance(kind, Independents):
                 is_element = isinstance(kind, types.Array) and kind.ndim == 1 and self.written[name]
-                if not is_element:
+                reach = self.reaches.get(name)
+                if not is_element and (reach is None or reach.low != reach.high):
                     raise Declined(f"it may write to `{name}`")
+                if not is_element:
+                    found.add(name)
+        if not found and not self.sums:
+            raise Declined("it adds nothing up, and writes nothing")
+        return found
 
 
 def _is_integer(kind: Any) -> bool:
@@ -272,7 +388,9 @@ def _runner(loop: Outlined, proof: Proof) -> Any:
     def typed(turns, inputs):
         loop.is_taken = True
         try:
-            return _shared_out(loop, proof, turns, [types.unliteral(k) for k in inputs])
+            made = inside(_shared_out(loop, proof, turns, [types.unliteral(k) for k in inputs]))
+            made._numba_type_.get_call_type(cpu_target.typing_context, (turns, inputs), {})
+            return lambda turns, inputs: made(turns, inputs)
         except (Declined, errors.NumbaError, NotDifferentiableError):  # what is amiss is told where the loop itself is
             loop.is_taken = False
         items = "".join(f"inputs[{i}], " for i in range(len(loop.state)))
@@ -288,19 +406,33 @@ def _shared_out(loop: Outlined, proof: Proof, turns: Any, kinds: list[Any]) -> A
         raise Declined("it goes through a range of other integers than int64")
     if not any(map(holds_active, kinds)):
         raise Declined("no derivative goes through it")
-    proof.check((*loop.state, *loop.others), kinds)
-    again, m, context = rewriting.active(loop.steps, KIND), len(proof.sums), cpu_target.typing_context
-    sums, chunk = list(proof.sums.values()), _kinds_of_chunk(again, kinds, m)
-    if not any(isinstance(kind, Taped) for kind in chunk):
-        raise Declined("no derivative goes through it")
-    outs = [context.unify_types(a, b) for a, b in zip(kinds, chunk, strict=False)]
-    given = types.BaseTuple.from_types(kinds)
+    written = proof.check((*loop.state, *loop.others), kinds)
+    m, sums = len(proof.sums), list(proof.sums.values())
+    names, steps, given, others = (*loop.state, *loop.others), loop.steps, None, kinds[m:]
+    if written:
+        given = parallel_writes.Given(names[m:], kinds[m:], m, proof.reaches, written)
+        steps, others = proof.steps, [*given.kinds, *[types.int64] * len(proof.reaches)]
+    again = rewriting.active(steps, KIND)
+    chunk = _kinds_of_chunk(again, kinds[:m], others)
+    outs = [cpu_target.typing_context.unify_types(a, b) for a, b in zip(kinds, chunk, strict=False)]
     scope = {
-        **_SCOPE, "again": again, "m": m, "given": given, "as_given": as_kind(given),
+        "again": again, "m": m,
         **{f"in{j}": as_kind(kind) for j, kind in enumerate(chunk)},
         **{f"out{j}": as_kind(kind) for j, kind in enumerate(outs)},
         **{f"start{j}": _STARTS[s][_is_integer(kind)] for j, (s, kind) in enumerate(zip(sums, chunk, strict=True))},
     }  # fmt: skip
+    if given is not None:
+        scope["steps"] = steps
+        return parallel_writes.run_of(loop, given, sums, outs, chunk, scope)
+    return _adding(loop, kinds, sums, outs, chunk, scope)
+
+
+def _adding(loop: Outlined, kinds: list[Any], sums: list[int], outs: list[Any], chunk: list[Any], scope: Any) -> Any:
+    """What is run before a loop that adds up, and writes nothing."""
+    if not any(isinstance(kind, Taped) for kind in chunk):
+        raise Declined("no derivative goes through it")
+    m, given = len(sums), types.BaseTuple.from_types(kinds)
+    scope = {**_SCOPE, **scope, "given": given, "as_given": as_kind(given)}
     begun = "".join(f"in{j}(start{j}), " for j in range(m))
     given_on = "".join(f"inputs[{i}], " for i in range(m, len(kinds)))
     ends = "".join(map(_end, range(m), chunk))
@@ -315,12 +447,12 @@ def _shared_out(loop: Outlined, proof: Proof, turns: Any, kinds: list[Any]) -> A
     return define(text, "run", scope)
 
 
-def _kinds_of_chunk(again: Any, kinds: list[Any], m: int) -> list[Any]:
+def _kinds_of_chunk(again: Any, sums: list[Any], others: list[Any]) -> list[Any]:
     """The types that the sums of a chunk have, begun with passive numbers."""
     context = cpu_target.typing_context
-    chunk = [k if _is_integer(k) else types.float64 for k in kinds[:m]]
+    chunk = [k if _is_integer(k) else types.float64 for k in sums]
     for _ in range(4):
-        arguments = (*[types.int64] * 4, *chunk, *kinds[m:])
+        arguments = (*[types.int64] * 4, *chunk, *others)
         found = again._numba_type_.get_call_type(context, arguments, {}).return_type[2]
         wider = [context.unify_types(a, types.unliteral(b)) for a, b in zip(chunk, found, strict=False)]
         if any(kind not in (KIND, types.float64) and (kind is None or not _is_integer(kind)) for kind in wider):
@@ -412,37 +544,6 @@ def be_ready() -> None:
         threads.start(compiled("work"))
     if not threads.told[1] and parallel._is_initialized:
         threads.told[1] = ctypes.cast(parallel._get_num_threads, ctypes.c_void_p).value or 0
-
-
-# --- values and calls -------------------------------------------------------------------------------------------------
-
-
-@intrinsic
-def place_of(typingctx, x):
-    """The address of a value, in this function's memory."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return builder.ptrtoint(cgutils.alloca_once_value(builder, args[0]), WORD)
-
-    return types.int64(x), codegen
-
-
-@intrinsic
-def value_at(typingctx, kind, address):
-    """The value of a type that is at an address."""
-    made = kind.instance_type
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        value = builder.load(builder.inttoptr(args[1], context.get_value_type(made).as_pointer()))
-        return impl_ret_borrowed(context, builder, made, value)
-
-    return made(kind, address), codegen
-
-
-@intrinsic
-def held(typingctx, x, y):
-    """Have values live up to here."""
-    return types.void(x, y), lambda context, builder, sig, args: context.get_dummy_value()
 
 
 _SCOPE = {
