@@ -6,8 +6,8 @@ take. So the module `numpy` has functions of ours by these names, as long as fun
 a thread where one goes on, they join the tensors that a caller other than a library gives them; all else is NumPy's.
 
 An array of numbers can't hold a tensor: `out = np.zeros(3)`, then `out[0] = x[0]`, is an error. A function that ends in
-this one is called once more, and then arrays of floats that it makes are tensors, to which writing is
-recorded. So is it from the beginning in later calls.
+this one is called once more, and then arrays of floats that it makes are tensors, to which writing is recorded. So they
+are from the beginning in later calls.
 
 Numba knows NumPy's functions by identity, and modules take them by name. While Numba compiles, and while a module is
 imported, the names are NumPy's again.

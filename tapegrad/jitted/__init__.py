@@ -56,27 +56,9 @@ written back; what is in two arguments is refused then.
 An array of which a function only reads elements and lengths is read in place by gradients and Jacobians; others are
 copied, with a row of the tape for each element (`independents.py`).
 
-A loop over `prange` in a function with `parallel=True` runs on several threads in reverse mode if its turns meet in
-sums alone, or not at all. Sums are `s += x`, and likewise `-=`, `*=`, `/=`, `max(s, x)` and `min(s, x)`, of float64 and
-int64, where the loop reads `s` nowhere else. Turns may write to elements of their own, of arrays of float64, ints and
-bools: `out[i] = x`, `out[i, j] += x`, `out[1, i + 1, 2:] = x`, `row = out[i]; row *= x`, where the loop's variable,
-give or take one number that is written there, is an index along one axis wherever the array is read or written in the
-loop. Other arrays may be read anywhere. The loop is cut into chunks, whose number depends on the work and not on
-threads. What only adds up is recorded chunk by chunk, each on a tape of a thread's own, and swept at once
-(`parallel_loops.py`). What writes runs as plain code first, on threads too; the tape keeps what the loop is given, and
-each chunk is run again, recorded and swept when the gradient is taken (`parallel_writes.py`): it takes a run of the
-function more, and for most loops a fraction of the memory. What chunks give is added up in their order. So value and
-gradient have the same bits on any number of threads; sums differ from those of Numba's parallel code, which adds up a
-part a thread, and of the serial loop in the last bits; `max` and `min` differ in nothing but how equal numbers share a
-slope. The threads are those of `tapegrad.set_num_threads`, and no more than `numba.set_num_threads` says.
-
-All other loops over `prange` are taken serially, in their order: those that write where another turn may read or write
-(other indices, two of them, an index that is negative for some turns, arrays that share memory), or to float32 or
-complex arrays, or whole arrays (`acc += row`); that add up float32 or complex numbers; that append to lists, draw
-random numbers or print; those with little to do, against what they are given too: a stencil of few terms, say, or where
-each turn reads much of a large array; those with a turn that raises, whose error is the first turn's, and what was
-written by then; loops in loops, and in functions that are put in the place of a call in one without `parallel=True`;
-forward mode, second derivatives, and under a `memory_limit`.
+A loop over `prange` whose turns meet in sums alone, or write to elements of their own, runs on several threads in reverse
+mode too, and its value and gradient have the same bits on any number of them; other such loops are taken serially. Which
+is which, and why, says the page on threads (`docs/pages/how-to/threads.md`).
 
 Others: arguments that are written to are copied, and those that are differentiated keep their values; a tape has at
 most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape
