@@ -56,9 +56,9 @@ written back; what is in two arguments is refused then.
 An array of which a function only reads elements and lengths is read in place by gradients and Jacobians; others are
 copied, with a row of the tape for each element (`independents.py`).
 
-A loop over `prange` whose turns meet in sums alone, or write to elements of their own, runs on several threads in reverse
-mode too, and its value and gradient have the same bits on any number of them; other such loops are taken serially. Which
-is which, and why, says the page on threads (`docs/pages/how-to/threads.md`).
+A loop over `prange` whose turns meet in sums alone, or write to elements of their own, runs on several threads in
+reverse mode too, and its value and gradient have the same bits on any number of them; other such loops are taken
+serially. Which is which, and why, says the page on threads (`docs/pages/how-to/threads.md`).
 
 Others: arguments that are written to are copied, and those that are differentiated keep their values; a tape has at
 most 2**31 rows. What is read beyond an array's end is nonsense, as in Numba, and so is its derivative, but the tape
