@@ -143,8 +143,13 @@ def _handed_over(t: Tensor) -> np.ndarray:
     return array
 
 
+_MAKERS = f"{__name__.partition('.')[0]}.array_makers"
+
+
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
     caller = sys._getframe(1)
+    while caller.f_globals.get("__name__") == _MAKERS and caller.f_back is not None:  # NumPy's functions may be ours
+        caller = caller.f_back
     if caller.f_code.co_name == "_matmul_dispatch" and caller.f_globals.get("__name__", "").startswith("scipy.sparse"):
         # SciPy leaves its product to the other operand, which records it, where that is no array.
         left = np.empty((), object)
