@@ -14,7 +14,7 @@ from tapegrad.batched import once_a_sample
 from tapegrad.conversion import sharing_with
 from tapegrad.dtypes import FLOAT64
 from tapegrad.functions import shaping
-from tapegrad.jitted import bindings, compiling, engine, nested  # noqa: F401  jitted code calls drivers
+from tapegrad.jitted import bindings, compiling, engine, jacobian_tape, nested  # noqa: F401  jitted code calls drivers
 from tapegrad.jitted.forms import Driver, Form
 from tapegrad.jitted.orders import Call, arrays_of, leaves_of, recorded, requires_grad, stacked
 from tapegrad.tensor import Tensor
@@ -51,6 +51,7 @@ def value_and_grad(function: Any, argnums: int | tuple[int, ...] = 0) -> Any:
         raise ValueError("argnums are in the order of the arguments here")
     found = Driver(made, Form("value_and_grad", n, numbers, is_single=isinstance(argnums, int), is_called=True))
     bindings.SPECIAL[found] = nested.again
+    jacobian_tape.connect()  # code that calls it may come from Numba's own cache, of which nobody looks what it names
     return found
 
 
