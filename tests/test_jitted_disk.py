@@ -216,6 +216,36 @@ def test_what_is_on_disk_is_called_without_what_compiles(folder):
         assert printed(folder, "-c", READY).splitlines() == [by_hand[0], str(is_compiled), by_hand[1]]
 
 
+CALLER = """
+import numpy as np
+from numba import njit
+import tapegrad as tg
+
+@njit
+def f(x):
+    return x[0] * x[1] ** 2
+
+slope = tg.jitted.value_and_grad(f)
+
+@njit(cache=True)
+def slopes(points):
+    found = np.empty_like(points)
+    for k in range(len(points)):
+        _, found[k] = slope(points[k])
+    return found
+
+print(slopes(np.array([[2.0, 3.0], [1.0, 2.0]])).tolist(), sum(slopes.stats.cache_hits.values()))
+"""
+
+
+def test_jitted_code_of_numbas_cache_calls_gradients(folder):
+    """The tape's parts are there though nothing that names them is compiled, or taken from tapegrad's cache."""
+    program = folder / "caller.py"
+    program.write_text(CALLER)
+    for hits in (0, 1):
+        assert printed(folder, program, NUMBA_CACHE_DIR=str(folder / "numba")) == f"[[9.0, 12.0], [4.0, 4.0]] {hits}"
+
+
 def test_a_damaged_driver_is_compiled_again(folder):
     """Also one under another's name."""
     one, other = "a constant", "a global"
