@@ -220,19 +220,21 @@ class _Names:
         self.is_listening = False  # to Numba's compiler
         self.has, self.has_makers = False, False
 
-    def settle(self) -> None:
-        """Give the names to whom they are due; with the lock held."""
+    def count(self, going: int = 0, filling: int = 0, held_off: int = 0) -> None:
+        """Add to the counts, and give the names to whom they are due."""
+        with self.lock:
+            self.going += going
+            self.filling += filling
+            self.held_off += held_off
+            self._settle()
+
+    def _settle(self) -> None:
         if self.has is not (self.going > 0 and not self.held_off):
             self.has = not self.has
             vars(np).update(_OURS if self.has else _THEIRS)
         if self.has_makers is not (self.filling > 0 and not self.held_off):
             self.has_makers = not self.has_makers
             vars(np).update(_FILLED if self.has_makers else _PLAIN)
-
-    def hold_off(self, by: int) -> None:
-        with self.lock:
-            self.held_off += by
-            self.settle()
 
 
 _names = _Names()
@@ -245,10 +247,7 @@ def begin(tape: Tape) -> None:
     if _here.going == 1:
         if not _names.is_listening:
             _listen()
-        with _names.lock:
-            _names.going += 1
-            if _names.going == 1:
-                _names.settle()
+        _names.count(going=1)
 
 
 def end(tape: Tape) -> None:
@@ -256,10 +255,7 @@ def end(tape: Tape) -> None:
     tape.of_arrays -= 1
     _here.going -= 1
     if not _here.going:
-        with _names.lock:
-            _names.going -= 1
-            if not _names.going:
-                _names.settle()
+        _names.count(going=-1)
 
 
 _fill: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # codes in which arrays are tensors
@@ -286,16 +282,12 @@ def called(func: Any, call: Callable[[], Any]) -> Any:
 @contextmanager
 def _filling() -> Iterator[None]:
     _here.filling += 1
-    with _names.lock:
-        _names.filling += 1
-        _names.settle()
+    _names.count(filling=1)
     try:
         yield
     finally:
         _here.filling -= 1
-        with _names.lock:
-            _names.filling -= 1
-            _names.settle()
+        _names.count(filling=-1)
 
 
 class _WrittenForAllError(NeedsSamplesError):
@@ -318,11 +310,11 @@ def _called(call: Callable[[], Any]) -> Any:
 @contextmanager
 def as_they_are() -> Iterator[None]:
     """NumPy's functions have their names meanwhile."""
-    _names.hold_off(1)
+    _names.count(held_off=1)
     try:
         yield
     finally:
-        _names.hold_off(-1)
+        _names.count(held_off=-1)
 
 
 def _listen() -> None:
@@ -334,7 +326,7 @@ def _listen() -> None:
         if hasattr(events, "register") and not _names.is_listening:
             _names.is_listening = True
             told = type("Told", (events.Listener,), {
-                "on_start": lambda *_: _names.hold_off(1), "on_end": lambda *_: _names.hold_off(-1),
+                "on_start": lambda *_: _names.count(held_off=1), "on_end": lambda *_: _names.count(held_off=-1),
             })  # fmt: skip
             events.register("numba:compiler_lock", told())
 

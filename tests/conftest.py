@@ -41,6 +41,16 @@ def way(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
+@pytest.fixture
+def n_threads() -> Any:
+    """Set how many threads there are."""
+    import tapegrad as tg
+
+    before = tg.get_num_threads()
+    yield tg.set_num_threads
+    tg.set_num_threads(before)
+
+
 def file_of(nodeid: str) -> str:
     return nodeid.partition("::")[0]
 

@@ -31,14 +31,6 @@ def calls(monkeypatch):
     return found
 
 
-@pytest.fixture
-def n_threads():
-    """Set how many threads there are."""
-    before = tg.get_num_threads()
-    yield tg.set_num_threads
-    tg.set_num_threads(before)
-
-
 def likelihood(w, x, y):
     s = 0.25
     for i in prange(x.shape[0]):
