@@ -45,6 +45,7 @@ from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.outlining import Substitute
 from tapegrad.jitted.signatures import IN_PLACE
+from tapegrad.jitted.tuples import TakeApart
 
 MAX_INLINED = 200  # instructions of bytecode
 
@@ -257,6 +258,7 @@ def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False, is
                 passes.add_pass_after(LIMITED[0](kind), InlineInlinables)
             elif is_parallel and kind == Taped(0) and not is_marked:
                 passes.add_pass_after(PARALLEL[0], InlineInlinables)
+            passes.add_pass_after(TakeApart, InlineInlinables)
             passes.add_pass_after(Inline, InlineInlinables)
             replace_pass(passes, NopythonTypeInference, TypeInference)
             passes.add_pass_after(Check, TypeInference)
