@@ -114,3 +114,37 @@ def test_what_numba_says_in_its_own_code_is_said_of_the_users_line():
     with pytest.raises(tg.jitted.NotDifferentiableError) as caught:
         tg.func.grad(njit(lambda x: np.random.gamma(x[0])))(X)
     assert caught.value.where.startswith(__file__)
+
+
+@njit
+def folded(a):
+    """Of all elements, in the order in which Numba goes through memory."""
+    total = 0.0
+    for item in np.nditer(a):
+        total = 0.7 * total + item.item()
+    return total
+
+
+@njit
+def in_order(m, w):
+    """What Numba makes of arrays in Fortran's order is in it too, or is not; `w` is in C's."""
+    copy, total = m.copy(), 0.0
+    for k in range(3):
+        copy = copy * 0.9 + m
+        copy[1:-1] += 0.1 * (copy[2:] - copy[:-2])
+        total += np.sum(copy * m) + k * (m + k).mean()
+    total += folded(copy) + folded(np.maximum(m, 0.1)) + 2 * folded(m + w) + 3 * folded(m + m[0])
+    total += folded(np.where(m > 0, m, 0.5)) + folded(m.clip(-0.5, 0.5)) + folded(np.concatenate((m, m * 2.0)))
+    return total
+
+
+def test_arrays_in_fortrans_order():
+    """Values to the last bit: in another order a sum is another number."""
+    generator = np.random.default_rng(3)
+    m, w = np.asfortranarray(generator.uniform(-1.5, 1.5, (5, 4))), generator.uniform(-1.5, 1.5, (5, 4))
+    value, found = tg.func.value_and_grad(in_order, argnums=(0, 1))(m, w)
+    assert value == in_order(m, w)
+    for along in generator.standard_normal((3, 2, 5, 4)):
+        step = 1e-6 * along
+        above, below = (in_order(np.asfortranarray(m + sign * step[0]), w + sign * step[1]) for sign in (1, -1))
+        np.testing.assert_allclose(np.sum(found * along), (above - below) / 2e-6, rtol=1e-7)

@@ -324,12 +324,18 @@ _BOOLEAN = {
 
 @functools.cache
 def each(
-    function: Any, dims: tuple[int, ...], in_place: bool = False, into_last: bool = False, dtype: str = "np.float64"
+    function: Any,
+    dims: tuple[int, ...],
+    in_place: bool = False,
+    into_last: bool = False,
+    dtype: str = "np.float64",
+    layout: str = "C",
 ) -> Any:
     """A loop that applies a scalar function to each element; -1 dimensions is a scalar, which is repeated.
 
-    Results go into a new array of a dtype, in place of the first operand, or into the last argument, which is then no
-    operand. Elements of operands that are surely as the result are at the same place; others are looked for.
+    Results go into a new array of a dtype, in C's or Fortran's order, in place of the first operand, or into the last
+    argument, which is then no operand. Elements of operands that are surely as the result are at the same place; others
+    are looked for.
     """
     names = [f"x{i}" for i in range(len(dims))]
     lines = [f"def each({', '.join(names)}):"]
@@ -345,7 +351,8 @@ def each(
         n = max(dims)
         lines += _joint_shape(of_arrays, n)
     if not (into_last or in_place):
-        lines.append(f" out = np.empty(shape, {'np.bool_' if function in _BOOLEAN else dtype})")
+        made = "np.empty(shape[::-1], {}).T" if layout == "F" else "np.empty(shape, {})"
+        lines.append(f" out = {made.format('np.bool_' if function in _BOOLEAN else dtype)}")
     for name, ndim in of_arrays.items():
         lines += [line for k in range(ndim) for line in _along(name, k, k + n - ndim)]
     items = []
@@ -413,7 +420,7 @@ def _chosen(function: Any, *kinds: Any, in_place: bool = False) -> Any:
     if any(isinstance(_of_elements(k), Narrow) for k in kinds):  # of numbers, operators don't convert as of arrays
         function = _OF_SINGLES.get(function, function)
     dtype = _result_dtype(function, kinds)
-    return None if dtype is None else loop(each(function, dims, in_place, dtype=dtype), *kinds)
+    return None if dtype is None else loop(each(function, dims, in_place, dtype=dtype, layout=layout_of(kinds)), *kinds)
 
 
 _OF_SINGLES = {
@@ -437,6 +444,12 @@ def _result_dtype(function: Any, kinds: tuple[Any, ...]) -> str | None:
     if None in (of_arrays, of_numbers) or _of_elements(of_arrays.return_type) != of_numbers.return_type:
         return None
     return "np.float32" if of_numbers.return_type == types.float32 else "np.float64"
+
+
+def layout_of(kinds: Any) -> str:
+    """The order in memory of the array that Numba makes of several elementwise: what sums go through it in."""
+    layouts = {kind.layout for kind in kinds if isinstance(kind, types.Array)}
+    return "F" if "F" in layouts and "C" not in layouts else "C"
 
 
 def _of_elements(kind: Any) -> Any:
@@ -513,7 +526,7 @@ def _result_of_reals(kinds: Any, in_place: bool) -> Any:
         return None
     if not is_active_array(kinds[0]) and (in_place or not any(map(_has_derivatives, kinds))):
         return None
-    return kinds[0] if in_place else types.Array(active_in(*kinds), max(dims), "C")
+    return kinds[0] if in_place else types.Array(active_in(*kinds), max(dims), layout_of(kinds))
 
 
 def _call_late(choose: Any, context: Any, builder: Any, sig: Any, args: Any) -> Any:

@@ -13,11 +13,14 @@ from collections.abc import Callable
 from typing import Any
 
 from numba.core import types
+from numba.core.errors import NumbaError
+from numba.core.registry import cpu_target
 from numba.extending import overload
 
 from tapegrad.jitted import checking, rewriting
 from tapegrad.jitted.active import Active, Complex, Narrow, holds_active, holds_narrow, is_instance
 from tapegrad.jitted.inner import OPTIONS, define, inside
+from tapegrad.jitted.lifting import in_fortrans_order
 
 FALLBACK: list[Callable[..., Any]] = []  # what has code for functions whose replacement has none: `overloads.py`
 WIDELY: list[Callable[..., Any]] = []  # what has code for single precision: `double_precision.py`
@@ -77,6 +80,14 @@ def _stub(choose: Callable[..., Any], original: Any, method: str | None, kind: A
 
     def chosen(given: dict[str, Any]) -> Any:
         kinds = {p.name: _plain(given[p.name], p.default) for p in parameters}
+        code = code_for(given, kinds)
+        if code is None or not _is_in_fortrans_order(parameters, kinds, original, method):
+            return code
+        scope = {"inner": inside(code), "in_fortrans_order": in_fortrans_order}
+        names = ", ".join(p.name for p in parameters)
+        return define(f"def code({declared}):\n return in_fortrans_order(inner({names}))", "code", scope)
+
+    def code_for(given: dict[str, Any], kinds: dict[str, Any]) -> Any:
         if method is not None and is_instance(kinds[parameters[0].name]):  # whose method only has NumPy's name
             return _original(parameters, declared, kinds, original, method)
         is_ours = kind is not None or any(holds_active(k) for k in kinds.values())
@@ -134,6 +145,33 @@ def _original(parameters: Any, declared: str, kinds: dict[str, Any], original: A
         call = f"{first}.{method}({rest})"
     scope = {"original": original}
     return define(f"def code({declared}):\n return {call}", "code", scope)
+
+
+def _is_in_fortrans_order(parameters: Any, kinds: dict[str, Any], original: Any, method: str | None) -> bool:
+    """Whether the plain function makes an array in Fortran's order of such: sums, say, go through it in its order."""
+    if not any(part.layout == "F" for kind in kinds.values() for part in _arrays_in(kind)):
+        return False
+    given = [p for p in parameters if p.default is p.empty or kinds[p.name] is not p.default]
+    positional = [kinds[p.name] for p, q in zip(given, parameters, strict=False) if p is q]
+    named = {p.name: kinds[p.name] for p in given[len(positional) :]}
+    if not all(isinstance(kind, types.Type) for kind in (*positional, *named.values())):
+        return False
+    of, *rest = map(rewriting.plain, positional)
+    context = cpu_target.typing_context
+    try:
+        if method is None:
+            found = context.resolve_function_type(original, (of, *rest), named)
+        else:
+            found = context.resolve_getattr(of, method).get_call_type(context, tuple(rest), named)
+    except NumbaError:
+        return False
+    returns = getattr(found, "return_type", None)
+    return isinstance(returns, types.Array) and returns.layout == "F"
+
+
+def _arrays_in(kind: Any) -> list[Any]:
+    """The types of arrays that are an argument, or its items."""
+    return [part for part in (kind if isinstance(kind, types.BaseTuple) else (kind,)) if isinstance(part, types.Array)]
 
 
 def _with_parameters(code: Callable[..., Any], declared: str) -> Any:

@@ -160,9 +160,21 @@ def laid_out(result, plain):
 
 @overload(laid_out, OPTIONS)
 def _laid_out(result, plain):
-    if plain.layout == "F" and result.layout != "F":
-        return lambda result, plain: result.T.copy().T
+    if plain.layout == "F":
+        return lambda result, plain: in_fortrans_order(result)
     return lambda result, plain: result
+
+
+def in_fortrans_order(x):
+    """An array in Fortran's order: itself, if it is."""
+    raise NotImplementedError
+
+
+@overload(in_fortrans_order, OPTIONS)
+def _in_fortrans_order(x):
+    if isinstance(x, types.Array) and x.ndim > 1 and x.layout != "F":
+        return lambda x: x.T.copy().T
+    return lambda x: x
 
 
 # --- what is differentiated, as one flat vector -----------------------------------------------------------------------
