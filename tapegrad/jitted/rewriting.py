@@ -45,7 +45,7 @@ from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.outlining import Substitute
 from tapegrad.jitted.signatures import IN_PLACE
-from tapegrad.jitted.tuples import TakeApart
+from tapegrad.jitted.tuples import TakeApart, is_named_tuple
 
 MAX_INLINED = 200  # instructions of bytecode
 
@@ -428,11 +428,6 @@ def resolve(func_ir: Any, variable: Any) -> Any:
     return None
 
 
-def _is_named_tuple(called: Any) -> bool:
-    """Whether it is the class of named tuples: Numba knows none whose items are of other types elsewhere."""
-    return isinstance(called, type) and issubclass(called, tuple) and hasattr(called, "_fields")
-
-
 def _tells_nothing(called: Any) -> bool:
     """Whether it is an `objmode` block from which no number with a derivative comes back."""
     if not isinstance(called, ObjModeLiftedWith):
@@ -539,7 +534,7 @@ class _Rewriter:
                 value.args = [
                     self.of(ITERATING[function], a, statement, before) if self.is_tuple(a) else a for a in value.args
                 ]
-            elif _is_named_tuple(function) and self.is_one_of_several(statement.target.name):
+            elif is_named_tuple(function) and self.is_one_of_several(statement.target.name):
                 value.args = [self.promoted(a, statement, before) for a in value.args]
                 value.kws = [(name, self.promoted(a, statement, before)) for name, a in value.kws]
             elif _is_hashable(function) and function in (List.empty_list, Dict.empty):
