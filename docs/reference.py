@@ -7,6 +7,7 @@ written here: of each public module a text of definitions, with the signatures a
 import ast
 import inspect
 import math
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -141,8 +142,24 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 def _cleaned(value: Any) -> str:
     """The docstring, with what is a doctest under a heading of its own, so that it is shown as code."""
-    lines = (inspect.getdoc(value) or "").split("\n")
+    lines = list(_one_by_one((inspect.getdoc(value) or "").split("\n")))
     first = next((i for i, line in enumerate(lines) if line.startswith(">>>")), None)
     if first is not None and "Examples" not in lines:
         lines[first:first] = ["", "Examples", "--------"]
     return "\n".join(lines)
+
+
+def _one_by_one(lines: list[str]) -> Iterator[str]:
+    """The lines, with an entry a parameter: those that share one would all be shown with the default of one of them."""
+    at = 0
+    while at < len(lines):
+        entry = re.fullmatch(r"((?:\*{0,2}\w+, )+\*{0,2}\w+)( : .*)?", lines[at])
+        end = next((i for i in range(at + 1, len(lines)) if not lines[i].startswith("    ")), len(lines))
+        if entry is None or end == at + 1:
+            yield lines[at]
+            at += 1
+            continue
+        for name in entry[1].split(", "):
+            yield name + (entry[2] or "")
+            yield from lines[at + 1 : end]
+        at = end
