@@ -143,7 +143,8 @@ def _handed_over(t: Tensor) -> np.ndarray:
     return array
 
 
-_MAKERS = f"{__name__.partition('.')[0]}.array_makers"
+_PACKAGE = __name__.partition(".")[0]
+_MAKERS = f"{_PACKAGE}.array_makers"
 
 
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -163,12 +164,24 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
             return _of_objects(self)
         raise (WrittenToNumbersError if callers.does(caller).startswith("STORE") else RuntimeError)(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
-            f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use NumPy's "
-            "functions that record (np.stack joins tensors), tapegrad's, or make an operation of a function with "
-            f"tapegrad.autograd.host_function{pages.NUMPY}"
+            f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use "
+            f"{_instead(asker)}NumPy's functions that record (np.stack joins tensors), tapegrad's, or make an "
+            f"operation of a function with tapegrad.autograd.host_function{pages.NUMPY}"
         )
     array = numpy(self) if copy is not True else self._array().copy()
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _instead(asker: str) -> str:
+    """The function of tapegrad's that has the name of one of SciPy's, as `scipy.special.logsumexp`, if there is one."""
+    library, *path = asker.split(".")
+    if library != "scipy" or not path:
+        return ""
+    package, name = sys.modules[_PACKAGE], path[-1]
+    for module in (getattr(package, path[0], None), package):
+        if callable(getattr(module, name, None)):
+            return f"{getattr(module, '__name__', _PACKAGE)}.{name}, "
+    return ""
 
 
 _MOST_OBJECTS = 1 << 14  # elements, each a tensor of its own
