@@ -175,9 +175,11 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
 def _instead(asker: str) -> str:
     """The function of tapegrad's that has the name of one of SciPy's, as `scipy.special.logsumexp`, if there is one."""
     library, *path = asker.split(".")
-    if library != "scipy" or not path:
+    package, name = sys.modules[_PACKAGE], path[-1] if path else ""
+    if name == "__matmul__":  # of pandas' tables, which come first
+        return f"{_PACKAGE}.matmul, "
+    if library != "scipy":
         return ""
-    package, name = sys.modules[_PACKAGE], path[-1]
     for module in (getattr(package, path[0], None), package):
         if callable(getattr(module, name, None)):
             return f"{getattr(module, '__name__', _PACKAGE)}.{name}, "

@@ -407,9 +407,11 @@ def is_number(x: Any) -> bool:
 
 
 def _of_dtype(x: Any) -> str:
-    """What an array that can't be differentiated is of."""
+    """What an array that can't be differentiated is of; how a table becomes one."""
     dtype = getattr(x, "dtype", None)
-    return "" if dtype is None else f" of {dtype}"
+    if dtype is None:
+        return " (its to_numpy() gives an array)" if hasattr(x, "to_numpy") else ""
+    return f" of {dtype}"
 
 
 def _dtype_kind(x: Any) -> str:

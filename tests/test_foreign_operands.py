@@ -90,8 +90,10 @@ def test_tables_of_pandas_are_arrays():
     assert tg.matmul(frame, t).tolist() == (frame.to_numpy() @ t).tolist()
     assert t[s > 1.5].tolist() == [2.0, 3.0]
     assert tg.func.grad(lambda x: (x**2).sum())(s).tolist() == [2.0, 4.0, 6.0]
-    with pytest.raises(RuntimeError, match=r"pandas.* asked for an array of float64"):
+    with pytest.raises(RuntimeError, match=r"pandas.* asked for an array of float64.* use tapegrad.matmul, "):
         frame @ t
+    with pytest.raises(ValueError, match=r"got <class 'pandas.*DataFrame'> \(its to_numpy\(\) gives an array\)"):
+        tg.func.grad(lambda x: (x**2).sum())(frame)
     with pytest.raises(RuntimeError, match="Could not infer dtype of Series"):
         t * pandas.Series(["a", "b", "c"])
 
