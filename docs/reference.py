@@ -25,6 +25,7 @@ BELOW = """
 WRITTEN.mkdir(parents=True, exist_ok=True)  # mkdocstrings asks before it is filled
 _NO_PAGE = {"signal", "utils"}  # nothing but modules
 _PROTOCOLS = {"__call__", "__len__", "__getitem__"}
+_SHOWN = {tapegrad.Tape: {"memory_limit", "nbytes", "profile"}}  # of classes whose other members are the core's
 
 
 def on_config(config: Any) -> Any:
@@ -85,15 +86,15 @@ def _class(name: str, value: type) -> Iterator[str]:
     yield f"class {name}:"
     yield f"    {_cleaned(value)!r}"
     start = inspect.getattr_static(value, "__init__")
-    if getattr(start, "__module__", "").startswith("tapegrad"):
-        yield from _function("__init__", start, "    ", documented=False)
-    for member in sorted(vars(value)):
+    if value not in _SHOWN and getattr(start, "__module__", "").startswith("tapegrad"):
+        yield from _function("__init__", start, "    ", "")
+    for member in sorted(_SHOWN.get(value, vars(value))):
         held = inspect.getattr_static(value, member)
         if (member.startswith("_") and member not in _PROTOCOLS) or not inspect.getdoc(held):
             continue
         if isinstance(held, property):
             yield "    @property"
-            yield from _function(member, held.fget, "    ")
+            yield from _function(member, held.fget, "    ", _cleaned(held))
         elif isinstance(held, (classmethod, staticmethod)):
             yield f"    @{type(held).__name__}"
             yield from _function(member, held.__func__, "    ")
@@ -101,7 +102,7 @@ def _class(name: str, value: type) -> Iterator[str]:
             yield from _function(member, held, "    ")
 
 
-def _function(name: str, function: Any, indent: str, *, documented: bool = True) -> Iterator[str]:
+def _function(name: str, function: Any, indent: str, text: str | None = None) -> Iterator[str]:
     try:
         parameters = inspect.signature(function)
     except (TypeError, ValueError):
@@ -110,7 +111,7 @@ def _function(name: str, function: Any, indent: str, *, documented: bool = True)
         bare = [p.replace(annotation=_text(p.annotation), default=_default(p)) for p in parameters.parameters.values()]
         signature = str(parameters.replace(parameters=bare, return_annotation=_text(parameters.return_annotation)))
     yield f"{indent}def {name}{signature}:"
-    yield f"{indent}    {_cleaned(function) if documented else ''!r}"
+    yield f"{indent}    {_cleaned(function) if text is None else text!r}"
 
 
 class _Plain(str):

@@ -160,11 +160,11 @@ class Generator:
         return self._seed
 
     def get_state(self) -> dict[str, Any]:
-        """Where it is."""
+        """Where it is in its numbers: `set_state` goes on from there."""
         return dict(self.numpy.bit_generator.state)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from what `get_state` gave."""
         self.numpy.bit_generator.state = state
 
 
