@@ -240,7 +240,8 @@ class TensorElements(np.ndarray):
 
 def calls_python(function: np.ufunc) -> bool:
     """Whether a function is one of Python's, which is called with each element."""
-    return all({*types} <= {*"O->"} for types in function.types)
+    types = function.types  # none yet, of one of Numba's that hasn't been compiled
+    return bool(types) and all({*of} <= {*"O->"} for of in types)
 
 
 def has_elements(value: Any) -> bool:

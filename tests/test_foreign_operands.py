@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import numba
 import numpy as np
 import pytest
 import scipy.linalg
@@ -70,6 +71,21 @@ def test_np_matrix_says_why():
     for y in (m + t, t + m, t - m, m @ t, t @ m, t / m, tg.exp(m)):
         assert isinstance(y, tg.Tensor)
     assert (m @ t).tolist() == [[2.0, 2.0], [2.0, 2.0]]
+
+
+def test_functions_that_numba_vectorises_are_told_of():
+    square = numba.vectorize(lambda x: x * x)
+    total = numba.guvectorize([(numba.float64[:], numba.float64[:])], "(n)->()")(_add_up)
+    assert square(tg.tensor([1.0, 2.0])).tolist() == [1.0, 4.0]
+    for function in (square, total):
+        with pytest.raises(RuntimeError, match=rf"is not recorded.*float64\[2\], at {__file__}:.*Numba has vectorised"):
+            tg.func.grad(lambda x, of=function: np.sum(of(x)))(np.array([1.0, 2.0]))
+    jitted = numba.njit(lambda x: np.sum(square(x)))
+    assert tg.func.grad(jitted)(np.array([1.0, 2.0])).tolist() == [2.0, 4.0]
+
+
+def _add_up(x, y):
+    y[0] = x.sum()
 
 
 def test_tables_of_pandas_are_arrays():
