@@ -24,7 +24,7 @@ export PIP_NO_INPUT := 1
 	compare-distributed clean
 
 help: # this list
-	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*# \(.*\)/\1\t\2/p' Makefile | expand -t 24
 
 demo: .venv/demo.stamp # train a network on handwritten digits
 	$(BIN)/python -m tapegrad demo

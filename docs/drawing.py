@@ -62,7 +62,8 @@ def _code(top: int) -> list[str]:
 
 
 def _rows(rows: list[Step], regions: dict[int, int], top: int) -> list[str]:
-    numbers = {slot: k for k, slot in enumerate(sorted({slot for row in rows for slot in (row.slot, *row.operands)}))}
+    # By their order in the rows: slots themselves are used again, and depend on what was computed before.
+    numbers = {slot: k for k, slot in enumerate(dict.fromkeys(s for row in rows for s in (*row.operands, row.slot)))}
     shown = _title(330, "The tape", "regions share one iteration space")
     order = list(dict.fromkeys(regions.get(row.slot, row.slot) for row in rows))
     for k, row in enumerate(rows):

@@ -7,6 +7,7 @@ written here: of each public module a text of definitions, with the signatures a
 import ast
 import inspect
 import math
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +25,7 @@ BELOW = """
 WRITTEN.mkdir(parents=True, exist_ok=True)  # mkdocstrings asks before it is filled
 _NO_PAGE = {"signal", "utils"}  # nothing but modules
 _PROTOCOLS = {"__call__", "__len__", "__getitem__"}
+_SHOWN = {tapegrad.Tape: {"memory_limit", "nbytes", "profile"}}  # of classes whose other members are the core's
 
 
 def on_config(config: Any) -> Any:
@@ -84,15 +86,15 @@ def _class(name: str, value: type) -> Iterator[str]:
     yield f"class {name}:"
     yield f"    {_cleaned(value)!r}"
     start = inspect.getattr_static(value, "__init__")
-    if getattr(start, "__module__", "").startswith("tapegrad"):
-        yield from _function("__init__", start, "    ", documented=False)
-    for member in sorted(vars(value)):
+    if value not in _SHOWN and getattr(start, "__module__", "").startswith("tapegrad"):
+        yield from _function("__init__", start, "    ", "")
+    for member in sorted(_SHOWN.get(value, vars(value))):
         held = inspect.getattr_static(value, member)
         if (member.startswith("_") and member not in _PROTOCOLS) or not inspect.getdoc(held):
             continue
         if isinstance(held, property):
             yield "    @property"
-            yield from _function(member, held.fget, "    ")
+            yield from _function(member, held.fget, "    ", _cleaned(held))
         elif isinstance(held, (classmethod, staticmethod)):
             yield f"    @{type(held).__name__}"
             yield from _function(member, held.__func__, "    ")
@@ -100,7 +102,7 @@ def _class(name: str, value: type) -> Iterator[str]:
             yield from _function(member, held, "    ")
 
 
-def _function(name: str, function: Any, indent: str, *, documented: bool = True) -> Iterator[str]:
+def _function(name: str, function: Any, indent: str, text: str | None = None) -> Iterator[str]:
     try:
         parameters = inspect.signature(function)
     except (TypeError, ValueError):
@@ -109,7 +111,7 @@ def _function(name: str, function: Any, indent: str, *, documented: bool = True)
         bare = [p.replace(annotation=_text(p.annotation), default=_default(p)) for p in parameters.parameters.values()]
         signature = str(parameters.replace(parameters=bare, return_annotation=_text(parameters.return_annotation)))
     yield f"{indent}def {name}{signature}:"
-    yield f"{indent}    {_cleaned(function) if documented else ''!r}"
+    yield f"{indent}    {_cleaned(function) if text is None else text!r}"
 
 
 class _Plain(str):
@@ -141,8 +143,24 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 def _cleaned(value: Any) -> str:
     """The docstring, with what is a doctest under a heading of its own, so that it is shown as code."""
-    lines = (inspect.getdoc(value) or "").split("\n")
+    lines = list(_one_by_one((inspect.getdoc(value) or "").split("\n")))
     first = next((i for i, line in enumerate(lines) if line.startswith(">>>")), None)
     if first is not None and "Examples" not in lines:
         lines[first:first] = ["", "Examples", "--------"]
     return "\n".join(lines)
+
+
+def _one_by_one(lines: list[str]) -> Iterator[str]:
+    """The lines, with an entry a parameter: those that share one would all be shown with the default of one of them."""
+    at = 0
+    while at < len(lines):
+        entry = re.fullmatch(r"((?:\*{0,2}\w+, )+\*{0,2}\w+)( : .*)?", lines[at])
+        end = next((i for i in range(at + 1, len(lines)) if not lines[i].startswith("    ")), len(lines))
+        if entry is None or end == at + 1:
+            yield lines[at]
+            at += 1
+            continue
+        for name in entry[1].split(", "):
+            yield name + (entry[2] or "")
+            yield from lines[at + 1 : end]
+        at = end

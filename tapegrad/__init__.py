@@ -16,6 +16,7 @@ from tapegrad import absent as _absent
 from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad import looking as _looking
+from tapegrad import namesakes as _namesakes
 from tapegrad.autograd import (
     enable_grad, inference_mode, is_anomaly_check_nan_enabled, is_anomaly_enabled, is_grad_enabled,
     is_inference_mode_enabled, no_grad, set_grad_enabled,
@@ -116,7 +117,7 @@ def __getattr__(name: str) -> object:
         found = globals()[name] = _importlib.import_module("tapegrad.functions.each").named(name)
         return found
     if name not in _LATER:
-        raise AttributeError(f"module 'tapegrad' has no attribute {name!r}")
+        raise _namesakes.unknown(__name__, name)
     module = _importlib.import_module(f"tapegrad.{_LATER[name] or name}")
     found = getattr(module, name) if _LATER[name] else module
     globals()[name] = found

@@ -33,8 +33,8 @@ def asker() -> tuple[str, str]:
     frame: FrameType = sys._getframe(2)
     name = "NumPy"
     while frame.f_back is not None and ((owner := root(frame)) == _PACKAGE or owner in LIBRARIES):
-        if owner != _PACKAGE and "wrap" not in frame.f_code.co_name:
-            module = frame.f_globals["__name__"]
+        module = frame.f_globals["__name__"]
+        if owner != _PACKAGE and "wrap" not in frame.f_code.co_name and "array_api_compat" not in module:
             name = ".".join(part for part in module.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"
         frame = frame.f_back
     return name, f"{frame.f_code.co_filename}:{frame.f_lineno}"

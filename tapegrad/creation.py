@@ -160,11 +160,11 @@ class Generator:
         return self._seed
 
     def get_state(self) -> dict[str, Any]:
-        """Where it is."""
+        """Where it is in its numbers: `set_state` goes on from there."""
         return dict(self.numpy.bit_generator.state)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Go on from a state."""
+        """Go on from what `get_state` gave."""
         self.numpy.bit_generator.state = state
 
 
@@ -620,7 +620,14 @@ def rand(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's."""
+    """Random numbers, uniform in [0, 1). The stream is NumPy's, not PyTorch's.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> x = tg.rand(2, 3)
+    >>> x.shape, bool((x >= 0.0).all() and (x < 1.0).all())
+    (tapegrad.Size([2, 3]), True)
+    """
     check_placed(device, layout, pin_memory)
     return _leaf(_drawn(random(generator).random, "rand", _given("rand", shape, size), dtype), requires_grad)
 
@@ -637,7 +644,13 @@ def randn(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's."""
+    """Random numbers of the standard normal distribution. The stream is NumPy's, not PyTorch's.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.randn(2, 3, requires_grad=True).shape
+    tapegrad.Size([2, 3])
+    """
     check_placed(device, layout, pin_memory)
     return _leaf(_drawn(random(generator).standard_normal, "randn", _given("randn", shape, size), dtype), requires_grad)
 
@@ -655,7 +668,13 @@ def randint(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`."""
+    """`randint(low, high, size)` or `randint(high, size)`: random integers from `low` (0) to before `high`.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.randint(0, 10, (4,)).dtype
+    tapegrad.int64
+    """
     check_placed(device, layout, pin_memory)
     given = [*bounds, *(v for v in (low, high, size) if v is not None)] if low is None or not bounds else bounds
     if len(given) not in (2, 3):

@@ -143,7 +143,8 @@ def _handed_over(t: Tensor) -> np.ndarray:
     return array
 
 
-_MAKERS = f"{__name__.partition('.')[0]}.array_makers"
+_PACKAGE = __name__.partition(".")[0]
+_MAKERS = f"{_PACKAGE}.array_makers"
 
 
 def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
@@ -163,12 +164,26 @@ def __array__(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.n
             return _of_objects(self)
         raise (WrittenToNumbersError if callers.does(caller).startswith("STORE") else RuntimeError)(
             "Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead. "
-            f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use NumPy's "
-            "functions that record (np.stack joins tensors), tapegrad's, or make an operation of a function with "
-            f"tapegrad.autograd.host_function{pages.NUMPY}"
+            f"{asker} asked for an array of {describe(self)}, at {where}, which would lose its derivative: use "
+            f"{_instead(asker)}NumPy's functions that record (np.stack joins tensors), tapegrad's, or make an "
+            f"operation of a function with tapegrad.autograd.host_function{pages.NUMPY}"
         )
     array = numpy(self) if copy is not True else self._array().copy()
     return array if dtype is None else array.astype(dtype, copy=False)
+
+
+def _instead(asker: str) -> str:
+    """The function of tapegrad's that has the name of one of SciPy's, as `scipy.special.logsumexp`, if there is one."""
+    library, *path = asker.split(".")
+    package, name = sys.modules[_PACKAGE], path[-1] if path else ""
+    if name == "__matmul__":  # of pandas' tables, which come first
+        return f"{_PACKAGE}.matmul, "
+    if library != "scipy":
+        return ""
+    for module in (getattr(package, path[0], None), package):
+        if callable(getattr(module, name, None)):
+            return f"{getattr(module, '__name__', _PACKAGE)}.{name}, "
+    return ""
 
 
 _MOST_OBJECTS = 1 << 14  # elements, each a tensor of its own
@@ -225,7 +240,8 @@ class TensorElements(np.ndarray):
 
 def calls_python(function: np.ufunc) -> bool:
     """Whether a function is one of Python's, which is called with each element."""
-    return all({*types} <= {*"O->"} for types in function.types)
+    types = function.types  # none yet, of one of Numba's that hasn't been compiled
+    return bool(types) and all({*of} <= {*"O->"} for of in types)
 
 
 def has_elements(value: Any) -> bool:

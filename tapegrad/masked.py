@@ -149,7 +149,12 @@ def mean(
     input: Tensor, dim: Dims | None = None, *, keepdim: Flag = False, dtype: DType | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The mean of what is not masked out; nan of nothing."""
+    """The mean of what is not masked out; nan of nothing.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.mean(tg.tensor([1.0, 5.0, 3.0]), mask=tg.tensor([True, False, True]))
+    tensor(2.)
+    """
     wanted = dtype or input.dtype
     if not wanted.is_floating_point:
         source = "Input" if dtype is None else "Optional"

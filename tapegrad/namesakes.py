@@ -41,6 +41,11 @@ def module(name: str, **contents: Any) -> types.ModuleType:
     return made
 
 
+def unknown(module: str, name: str) -> AttributeError:
+    """The error of a name that a module hasn't, of which Python says which it may have been."""
+    return AttributeError(f"module {module!r} has no attribute {name!r}", name=name, obj=sys.modules[module])
+
+
 # What programs ask of something that is not there is answered by these.
 
 

@@ -466,6 +466,9 @@ def _check_loses_nothing(function: Any, plainly: Any, operands: Any, is_written:
     near = [f"tapegrad.{own}"] if callable(getattr(sys.modules["tapegrad"], own, None)) else []
     near += difflib.get_close_matches(name, known, 3, 0.7)
     hint = f" (what records: {', '.join(near)})" if near else ""
+    is_made = isinstance(function, np.ufunc) or type(function).__module__.startswith("numba.")
+    if is_made and not name.startswith(("np.", "scipy.")):
+        hint = " (what Numba has vectorised is differentiated in functions that it has jitted)"
     if is_written:
         raise WrittenToNumbersError(
             f"np.{own} writes to an array of numbers: the derivative of {describe(tracked[0])} would be lost, at "

@@ -276,6 +276,7 @@ def curve_fit(
         options["bounds"] = _limits(form, lower, upper)
     _refuse_derivatives(options, "jac")
     ydata = _plain(ydata)
+    _check_takes_tree(f)
     with _bar(progress) as show:
         system = _System(lambda parameters, x: f(x, parameters), form, (), show)
 
@@ -434,6 +435,21 @@ def _refuse_derivatives(options: dict[str, Any], *names: str) -> None:
     for name in names:
         if name in options:
             raise TypeError(f"{name} is not an argument: derivatives are computed. SciPy's own functions take any")
+
+
+def _check_takes_tree(f: Callable[..., Any]) -> None:
+    """Refuse a model of SciPy's form, whose parameters come one by one."""
+    try:
+        form = inspect.signature(f)
+    except (TypeError, ValueError):  # of built-in functions nothing is known
+        return
+    try:
+        form.bind(None, None)
+    except TypeError as error:
+        raise TypeError(
+            f"curve_fit(): the model takes {form}, and is called with two arguments, f(xdata, parameters), of which "
+            "the second has the form of p0: for a model of SciPy's form give lambda x, p: f(x, *p)"
+        ) from error
 
 
 def _told(callback: Callable[..., Any] | None, form: Form) -> Callable[..., Any] | None:

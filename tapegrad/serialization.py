@@ -124,6 +124,14 @@ def load(f: Any, map_location: Any = None, weights_only: bool = True, **facts: A
         For a file that `save` did not write (it is a ValueError too).
     ValueError
         For a file of a compiled function that is damaged, or that another version of tapegrad wrote.
+
+    >>> import tapegrad as tg
+    >>> import io
+    >>> file = io.BytesIO()
+    >>> tg.save({"w": tg.ones(2)}, file)
+    >>> _ = file.seek(0)
+    >>> tg.load(file)
+    {'w': tensor([1., 1.])}
     """
     del weights_only  # there is nothing else
     if facts:

@@ -66,6 +66,8 @@ def _named(name: str, op: Any) -> Any:
     function.__name__ = function.__qualname__ = name
     function.__module__ = __name__
     function.__doc__ = op.docstring
+    if op.scipy and op.arity > 1:
+        function.__doc__ += f"\n\nThe operands are those of `scipy.special.{op.scipy}`, in its order."
     return function
 
 

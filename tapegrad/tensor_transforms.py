@@ -140,10 +140,14 @@ class Level:
         return self._raised(tangents.with_bits(self._lowered(t), bits), None)
 
     def _called(self) -> Any:
-        if self.tape.grad_enabled:
-            return self.func(*self.args)
-        with autograd.enable_grad():
-            return self.func(*self.args)
+        try:
+            if self.tape.grad_enabled:
+                return self.func(*self.args)
+            with autograd.enable_grad():
+                return self.func(*self.args)
+        except (AttributeError, TypeError) as error:  # a list has no arithmetic, and no shape
+            _tell_of_lists(error, self.args)
+            raise
 
     def apply(self, has_aux: bool, name: str) -> tuple[Any, Any]:
         """The function's output, and what comes with it."""
@@ -402,6 +406,14 @@ def is_number(x: Any) -> bool:
     return _dtype_kind(x) in {"f", "i", "u"}
 
 
+def _of_dtype(x: Any) -> str:
+    """What an array that can't be differentiated is of; how a table becomes one."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None:
+        return " (its to_numpy() gives an array)" if hasattr(x, "to_numpy") else ""
+    return f" of {dtype}"
+
+
 def _dtype_kind(x: Any) -> str:
     """NumPy's letter for the kind of an array's dtype; empty for what is no array."""
     kind = getattr(getattr(x, "dtype", None), "kind", "")
@@ -451,6 +463,17 @@ def in_form_of(x: Any, t: Tensor) -> Any:
     return made[()] if isinstance(x, np.generic) else made
 
 
+def _tell_of_lists(error: Exception, args: Sequence[Any]) -> None:
+    """Add to an error of the function's that it was given numbers in a list, which stays one."""
+    for place, given in enumerate(args):
+        if isinstance(given, (list, tuple)) and given and all(isinstance(x, Tensor) and not x.ndim for x in given):
+            kind = type(given).__name__
+            error.add_note(
+                f"Argument {place} is a {kind} of numbers, and the function is given a {kind}: for arithmetic "
+                "and a shape give numpy.array(...) of it"
+            )
+
+
 def as_seed(value: Any, like: Tensor) -> Tensor:
     """A tangent or a cotangent, as a tensor of the dtype of what it belongs to."""
     if isinstance(value, Tensor):
@@ -473,8 +496,9 @@ class TensorEngine:
             if not isinstance(leaf, Tensor):
                 if not is_number(leaf):
                     raise ValueError(
-                        f"Thing passed to transform API must be Tensor, got {type(leaf)} in argument {place}: numbers, "
-                        "arrays of them and Tensors are differentiated; name other arguments in argnums"
+                        f"Thing passed to transform API must be Tensor, got {type(leaf)}{_of_dtype(leaf)} in argument "
+                        f"{place}: real numbers, arrays of them and Tensors are differentiated; name other arguments "
+                        "in argnums"
                     )
             elif not leaf.is_floating_point():
                 raise RuntimeError(

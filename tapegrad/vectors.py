@@ -115,8 +115,8 @@ class _Leaf:
         array = _array(leaf)
         self.shape, self.numel = array.shape, array.size
         self.dtype = array.dtype if array.dtype.kind == "f" else np.dtype(np.float64)
-        self.is_tensor, self.is_array = isinstance(leaf, Tensor), isinstance(leaf, np.ndarray)
-        self.is_plain = not isinstance(leaf, (Tensor, np.ndarray, np.generic))
+        self.is_tensor, self.is_scalar = isinstance(leaf, Tensor), isinstance(leaf, np.generic)
+        self.is_plain = isinstance(leaf, (int, float)) and not self.is_scalar
 
     def made(self, part: np.ndarray) -> Any:
         """The leaf of these elements."""
@@ -125,9 +125,9 @@ class _Leaf:
             from tapegrad.creation import from_numpy
 
             return from_numpy(array).clone()
-        if self.is_array:
-            return array
-        return float(array) if self.is_plain else array[()]
+        if self.is_plain:
+            return float(array)
+        return array[()] if self.is_scalar else array  # a table's columns too
 
 
 def _leaves_of(structure: Any) -> int:

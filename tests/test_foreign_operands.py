@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 
+import numba
 import numpy as np
 import pytest
 import scipy.linalg
@@ -72,6 +73,21 @@ def test_np_matrix_says_why():
     assert (m @ t).tolist() == [[2.0, 2.0], [2.0, 2.0]]
 
 
+def test_functions_that_numba_vectorises_are_told_of():
+    square = numba.vectorize(lambda x: x * x)
+    total = numba.guvectorize([(numba.float64[:], numba.float64[:])], "(n)->()")(_add_up)
+    assert square(tg.tensor([1.0, 2.0])).tolist() == [1.0, 4.0]
+    for function in (square, total):
+        with pytest.raises(RuntimeError, match=rf"is not recorded.*float64\[2\], at {__file__}:.*Numba has vectorised"):
+            tg.func.grad(lambda x, of=function: np.sum(of(x)))(np.array([1.0, 2.0]))
+    jitted = numba.njit(lambda x: np.sum(square(x)))
+    assert tg.func.grad(jitted)(np.array([1.0, 2.0])).tolist() == [2.0, 4.0]
+
+
+def _add_up(x, y):
+    y[0] = x.sum()
+
+
 def test_tables_of_pandas_are_arrays():
     pandas = pytest.importorskip("pandas")
     s, t = pandas.Series([1.0, 2.0, 3.0], index=[5, 6, 7]), tg.tensor([1.0, 2.0, 3.0], requires_grad=True)
@@ -90,8 +106,10 @@ def test_tables_of_pandas_are_arrays():
     assert tg.matmul(frame, t).tolist() == (frame.to_numpy() @ t).tolist()
     assert t[s > 1.5].tolist() == [2.0, 3.0]
     assert tg.func.grad(lambda x: (x**2).sum())(s).tolist() == [2.0, 4.0, 6.0]
-    with pytest.raises(RuntimeError, match=r"pandas.* asked for an array of float64"):
+    with pytest.raises(RuntimeError, match=r"pandas.* asked for an array of float64.* use tapegrad.matmul, "):
         frame @ t
+    with pytest.raises(ValueError, match=r"got <class 'pandas.*DataFrame'> \(its to_numpy\(\) gives an array\)"):
+        tg.func.grad(lambda x: (x**2).sum())(frame)
     with pytest.raises(RuntimeError, match="Could not infer dtype of Series"):
         t * pandas.Series(["a", "b", "c"])
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
-from scipy import integrate, optimize
+from scipy import integrate, linalg, optimize, special
 
 import tapegrad as tg
 from tapegrad.func import grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, value_and_grad, vjp
@@ -235,6 +235,40 @@ def test_what_is_no_number_is_refused(bad):
     for transform in (grad, jacobian, hessian):
         with pytest.raises(ValueError, match="Thing passed to transform API must be Tensor, got"):
             transform(lambda x: x)(bad)
+
+
+def test_an_array_of_complex_numbers_is_refused_by_its_dtype():
+    with pytest.raises(ValueError, match=r"<class 'numpy.ndarray'> of complex128 in argument 0: real numbers"):
+        grad(lambda x: x.sum())(np.array([1j]))
+
+
+@pytest.mark.parametrize(("numbers", "kind"), [([1.0, 2.0], "list"), ((1, 2.0), "tuple")])
+def test_an_error_of_a_function_that_computes_with_a_list_says_so(numbers, kind):
+    for transform in (grad, jacobian, hessian):
+        with pytest.raises(TypeError, match="unsupported operand") as raised:
+            transform(lambda x: (x**2).sum())(numbers)
+        assert f"Argument 0 is a {kind} of numbers" in raised.value.__notes__[0]
+    with pytest.raises(AttributeError) as raised:
+        grad(lambda x: x.foo)(X)
+    assert not hasattr(raised.value, "__notes__")
+
+
+def test_scipys_functions_that_take_no_tensors_name_tapegrads():
+    for function, named in (
+        (special.logsumexp, "use tapegrad.special.logsumexp, NumPy's"),
+        (linalg.inv, "use tapegrad.linalg.inv, NumPy's"),
+        (linalg.expm, "use NumPy's functions"),
+        (linalg.cholesky, "use NumPy's functions"),
+    ):
+        with pytest.raises(RuntimeError, match=named):
+            grad(lambda x, of=function: np.sum(of(x)))(np.eye(2))
+
+
+@pytest.mark.parametrize("module", [tg, tg.autograd, tg.jitted, tg.nn, tg.optim, tg.utils])
+def test_a_name_that_is_not_there_is_known_to_the_error(module):
+    with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'gardcheck'") as raised:
+        _ = module.gardcheck
+    assert (raised.value.name, raised.value.obj) == ("gardcheck", module)  # of which Python makes "Did you mean"
 
 
 def test_a_jitted_function_that_is_given_a_tensor_says_what_to_do():

@@ -160,6 +160,19 @@ def test_roots_of_trees(method):
     assert (found.x["x"], found.x["y"]) == pytest.approx((1.0, 2.0), abs=1e-4)
 
 
+def test_a_column_of_a_table_is_an_array_of_parameters():
+    start = pytest.importorskip("pandas").Series([1.0, 2.0], index=["a", "b"])
+    found = tg.optimize.minimize(lambda x: ((x - 3.0) ** 2).sum(), start)
+    np.testing.assert_allclose(found.x, [3.0, 3.0], rtol=1e-6)
+    assert type(found.x) is np.ndarray
+
+
+def test_curve_fit_refuses_a_model_of_scipys_form():
+    x = np.linspace(0.0, 1.0, 5)
+    with pytest.raises(TypeError, match=r"takes \(x, a, b\), .*f\(xdata, parameters\).* lambda x, p: f\(x, \*p\)"):
+        tg.optimize.curve_fit(lambda x, a, b: a * np.exp(b * x), x, np.exp(x), [1.0, 1.0])
+
+
 def test_curve_fit_agrees_with_scipys():
     y = 2.5 * np.exp(-1.3 * T) + np.random.default_rng(0).normal(0.0, 0.01, len(T))
     plain, covariance = optimize.curve_fit(lambda x, a, b: a * np.exp(-b * x), T, y, p0=[1.0, 1.0])

@@ -555,7 +555,7 @@ def __getattr__(name: str) -> Any:
     """What seldom is needed is imported when it is first asked for."""
     where = _LATER.get(name)
     if where is None:
-        raise AttributeError(f"module 'tapegrad.autograd' has no attribute {name!r}")
+        raise namesakes.unknown(__name__, name)
     module = importlib.import_module(f"tapegrad.autograd.{where}")
     found = globals()[name] = module if name == where else getattr(module, name)
     return found

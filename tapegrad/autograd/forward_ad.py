@@ -134,7 +134,14 @@ def exit_dual_level(*, level: int | None = None) -> None:
 
 
 class dual_level:  # noqa: N801
-    """A context in which tensors may have tangents: see `make_dual`."""
+    """A context in which tensors may have tangents: see `make_dual`.
+
+    >>> import tapegrad as tg
+    >>> with tg.autograd.forward_ad.dual_level():
+    ...     x = tg.autograd.forward_ad.make_dual(tg.tensor(2.0), tg.tensor(1.0))
+    ...     tg.autograd.forward_ad.unpack_dual(x**3).tangent
+    tensor(12.)
+    """
 
     def __enter__(self) -> int:
         return enter_dual_level()

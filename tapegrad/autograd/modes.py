@@ -300,7 +300,15 @@ class detect_anomaly:
 
 
 class set_detect_anomaly(detect_anomaly):
-    """Set at once whether nan is looked for; as a context manager, restore it at the end: see `detect_anomaly`."""
+    """Set at once whether nan is looked for; as a context manager, restore it at the end: see `detect_anomaly`.
+
+    >>> import tapegrad as tg
+    >>> with tg.autograd.set_detect_anomaly(True):
+    ...     tg.is_anomaly_enabled()
+    True
+    >>> tg.is_anomaly_enabled()
+    False
+    """
 
     def __init__(self, mode: bool, check_nan: bool = True) -> None:
         super().__init__(check_nan)

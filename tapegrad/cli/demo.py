@@ -29,7 +29,7 @@ Model = Callable[..., Tensor]
 def main() -> int:
     """Run the demo; the status is 1 when the gradient is wrong or the network has not learnt its digits."""
     if not cache.entries():
-        print("First use on this machine: the sweeps are being compiled, for some ten seconds\n", flush=True)
+        print("First use on this machine: the sweeps are being compiled, for ten to twenty seconds or so\n", flush=True)
     print("A small tape, the listing of (x * x).sum():\n")
     show_small_tape()
 

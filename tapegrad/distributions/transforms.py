@@ -445,7 +445,15 @@ class AbsTransform(Transform):
 
 
 class AffineTransform(Transform):
-    """y = loc + scale x."""
+    """y = loc + scale x.
+
+    >>> import tapegrad as tg
+    >>> transform = tg.distributions.AffineTransform(loc=1.0, scale=2.0)
+    >>> x = tg.tensor([0.0, 3.0])
+    >>> y = transform(x)
+    >>> y, transform.log_abs_det_jacobian(x, y).exp()
+    (tensor([1., 7.]), tensor([2., 2.]))
+    """
 
     bijective = True
 

@@ -213,6 +213,11 @@ def inv(A: Tensor) -> Tensor:
     ------
     LinAlgError
         Where A is singular.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.inv(tg.tensor([[2.0, 1.0], [0.0, 4.0]]))
+    tensor([[ 0.5000, -0.1250],
+            [ 0.0000,  0.2500]])
     """
     a = contiguous(_matrices("linalg.inv", A))
     return _record_inv(_factors(a))
@@ -241,7 +246,13 @@ def det(A: Tensor) -> Tensor:
 
 @public
 def slogdet(A: Tensor) -> SlogdetResult:
-    """The determinant as a pair (sign, logabsdet): the sign, 0 where A is singular, and the logarithm of the rest."""
+    """The determinant as a pair (sign, logabsdet): the sign, 0 where A is singular, and the logarithm of the rest.
+
+    >>> import tapegrad as tg
+    >>> sign, logarithm = tg.linalg.slogdet(tg.tensor([[2.0, 1.0], [0.0, -4.0]]))
+    >>> sign, logarithm.exp()
+    (tensor(-1.), tensor(8.0000))
+    """
     return _slogdet("linalg.slogdet", A)
 
 

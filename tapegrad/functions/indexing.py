@@ -664,6 +664,11 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
     ------
     IndexError, RuntimeError
         Where an index is out of range or negative, or `index` is no vector of integers.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]]).index_select(1, tg.tensor([1, 1]))
+    tensor([[2., 2.],
+            [4., 4.]])
     """
     at = dimension(dim, input.ndim)
     if index.ndim > 1:

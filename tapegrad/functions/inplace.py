@@ -178,6 +178,11 @@ def masked_fill(input: Tensor, mask: Tensor, value: Number | Tensor) -> Tensor:
     ------
     RuntimeError
         Where `mask` is not of bools, `value` is a tensor with dimensions, or a number that the dtype can't hold.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0, 3.0])
+    >>> x.masked_fill(x < 0.0, 0.0)
+    tensor([1., 0., 3.])
     """
     if mask.dtype is not BOOL:
         raise RuntimeError(

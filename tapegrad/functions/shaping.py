@@ -242,7 +242,12 @@ Tensor.view = view
 
 @public
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
-    """The dimensions from `start_dim` to `end_dim` made one."""
+    """The dimensions from `start_dim` to `end_dim` made one.
+
+    >>> import tapegrad as tg
+    >>> tg.zeros(2, 3, 4).flatten(1).shape
+    tapegrad.Size([2, 12])
+    """
     first, last = dimension(start_dim, input.ndim), dimension(end_dim, input.ndim)
     if first > last:
         raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
@@ -413,7 +418,12 @@ def _axis(name: str, a: Tensor, dim: int) -> int:
 
 @public
 def split(tensor: Tensor, split_size_or_sections: Dims, dim: int = 0) -> tuple[Tensor, ...]:
-    """Consecutive pieces along a dimension: of one length, or of those given."""
+    """Consecutive pieces along a dimension: of one length, or of those given.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([1.0, 2.0, 3.0]).split(2)
+    (tensor([1., 2.]), tensor([3.]))
+    """
     at, sizes = _axis("split", tensor, dim), split_size_or_sections
     n = tensor._kind.shape[at]
     if isinstance(sizes, int):

@@ -92,6 +92,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tapegrad import namesakes
+
 if TYPE_CHECKING:
     from tapegrad.jitted.checkpoints import checkpoint_loop as checkpoint_loop
     from tapegrad.jitted.compressed import jacobian as jacobian
@@ -137,7 +139,7 @@ def __getattr__(name: str) -> Any:
     if name == "special":
         return importlib.import_module("tapegrad.jitted.special")
     if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise namesakes.unknown(__name__, name)
     found = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = found
     return found

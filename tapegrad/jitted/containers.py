@@ -37,8 +37,8 @@ def explained() -> Iterator[None]:
         yield
     except NotDifferentiableError as error:
         repair = (
-            f"{error.repair}; jitted code reads a dictionary or list of different types by constant keys only, and "
-            "returns none: a named tuple has no such limits"
+            f"{error.repair}; in jitted code a list has no arithmetic and no shape (an array has), and a dictionary or "
+            "list of different types is read by constant keys only, and not returned: a named tuple has no such limits"
         )
         raise NotDifferentiableError(error.construct, error.where, repair) from None
 

@@ -447,7 +447,8 @@ def _described(argument: Any, leaf: Any) -> list[str]:
     elif isinstance(leaf, (int, np.integer)):
         text = f"the int {leaf}: write it as a float, or name other arguments in argnums"
     else:
-        text = f"a {type(leaf).__name__}: name other arguments in argnums"
+        repair = "give its to_numpy(), or " if hasattr(leaf, "to_numpy") else ""
+        text = f"a {type(leaf).__name__}: {repair}name other arguments in argnums"
     return [text] if leaf is argument else [f"a {type(argument).__name__}", text]
 
 

@@ -50,6 +50,16 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
         self._finalize_dynamic_globals()
         self._finalized = True
 
+    def _get_module_for_linking(self) -> Any:
+        """The module itself, with functions that callers may take or leave: it is used for nothing else."""
+        self._ensure_finalized()
+        if self._shared_module is None:
+            self._shared_module = self._final_module
+            for function in self._shared_module.functions:
+                if not function.is_declaration and function.linkage == llvm.Linkage.external:
+                    function.linkage = "linkonce_odr"
+        return self._shared_module
+
     def get_pointer_to_function(self, name: str) -> int:
         """There is none."""
         return 0
@@ -125,7 +135,7 @@ class DeferredLibrary(InnerLibrary):
     def _get_module_for_linking(self) -> Any:
         if not is_deferring(self._codegen):
             self.compile()
-        return super()._get_module_for_linking()
+        return JITCodeLibrary._get_module_for_linking(self)  # a copy: machine code may be made of the module itself
 
     def get_pointer_to_function(self, name: str) -> int:
         """The address of a function of this library; 0 where there is none."""

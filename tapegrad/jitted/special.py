@@ -35,7 +35,7 @@ from numba.core import types
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import lower_builtin, overload
 
-from tapegrad import special
+from tapegrad import namesakes, special
 from tapegrad.functions import elementwise
 from tapegrad.jitted import arrays, checking, names, overloads, rewriting, signatures, single_precision
 from tapegrad.jitted.active import PASSIVE
@@ -177,7 +177,7 @@ __all__ = sorted(_known)  # noqa: PLE0605
 def __getattr__(name: str) -> Any:
     """A jitted function, when it is first asked for."""
     if name not in _known:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise namesakes.unknown(__name__, name)
     made = _known[name]
     if name in OPERATIONS:
         given = _given(OPERATIONS[name])

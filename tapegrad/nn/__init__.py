@@ -18,7 +18,7 @@ def __getattr__(name: str) -> Any:
     else:
         catalogue = importlib.import_module("tapegrad.nn.catalogue")
         if name not in catalogue.__all__:
-            raise AttributeError(f"module 'tapegrad.nn' has no attribute {name!r}")
+            raise _namesakes.unknown(__name__, name)
         found = getattr(catalogue, name)
     globals()[name] = found
     return found

@@ -59,9 +59,11 @@ def declare(
     """The class of a function."""
     given = signature_of(options)
     document = (function.__doc__ or "").strip().partition("\n")[0]
+    if not function.__name__.startswith("_"):
+        document += f" See `nn.functional.{function.__name__}`."
     attributes = {
         "function": staticmethod(function), "options": given, "shown": shown,
-        "__doc__": f"{document} See `nn.functional.{function.__name__}`.", "__module__": "tapegrad.nn",
+        "__doc__": document, "__module__": "tapegrad.nn",
         "__signature__": given, **facts,
     }  # fmt: skip
     return type(name, (base,), attributes)

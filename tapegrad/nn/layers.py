@@ -226,7 +226,13 @@ class Conv1d(Convolution):
 
 
 class Conv2d(Convolution):
-    """Convolution over two dimensions: see `nn.functional.conv2d`."""
+    """Convolution over two dimensions: see `nn.functional.conv2d`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.Conv2d(3, 8, kernel_size=3, padding=1)
+    >>> layer(tg.zeros(2, 3, 16, 16)).shape
+    tapegrad.Size([2, 8, 16, 16])
+    """
 
     dimensions = 2
 
@@ -353,7 +359,15 @@ class BatchNorm1d(BatchNorm):
 
 
 class BatchNorm2d(BatchNorm):
-    """Batch normalisation of [batch, channels, height, width]: see `nn.functional.batch_norm`."""
+    """Batch normalisation of [batch, channels, height, width]: see `nn.functional.batch_norm`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.BatchNorm2d(3)
+    >>> layer(tg.ones(2, 3, 4, 4)).abs().max().item()
+    0.0
+    >>> layer.running_mean
+    tensor([0.1000, 0.1000, 0.1000])
+    """
 
     dimensions, said = (4,), "4D"
 

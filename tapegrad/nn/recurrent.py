@@ -309,6 +309,12 @@ class LSTM(RNNBase):
     """Long short-term memory (Hochreiter and Schmidhuber 1997); its states are a pair, h and c.
 
     With `proj_size` h is projected to so many numbers (Sak et al. 2014).
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.LSTM(input_size=4, hidden_size=5, batch_first=True)
+    >>> output, (h, c) = layer(tg.zeros(2, 7, 4))
+    >>> output.shape, h.shape
+    (tapegrad.Size([2, 7, 5]), tapegrad.Size([1, 2, 5]))
     """
 
     def __init__(
@@ -322,7 +328,14 @@ class LSTM(RNNBase):
 
 
 class GRU(RNNBase):
-    """Gated recurrent units (Cho et al. 2014)."""
+    """Gated recurrent units (Cho et al. 2014).
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.GRU(input_size=4, hidden_size=5)
+    >>> output, h = layer(tg.zeros(7, 2, 4))
+    >>> output.shape, h.shape
+    (tapegrad.Size([7, 2, 5]), tapegrad.Size([1, 2, 5]))
+    """
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True, batch_first: bool = False,

@@ -26,7 +26,7 @@ from tapegrad.optim.optimizer import Optimizer
 def __getattr__(name: str) -> Any:
     """`swa_utils` needs modules, which optimisers don't: it is imported when it is asked for."""
     if name != "swa_utils":
-        raise AttributeError(f"module 'tapegrad.optim' has no attribute {name!r}")
+        raise _namesakes.unknown(__name__, name)
     import importlib
 
     return importlib.import_module("tapegrad.optim.swa_utils")

@@ -313,7 +313,17 @@ class LinearLR(LRScheduler):
 
 
 class ExponentialLR(LRScheduler):
-    """`lr * gamma` every epoch."""
+    """`lr * gamma` every epoch.
+
+    >>> import tapegrad as tg
+    >>> optimiser = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.ExponentialLR(optimiser, gamma=0.5)
+    >>> for _ in range(3):
+    ...     optimiser.step()
+    ...     schedule.step()
+    >>> schedule.get_last_lr()
+    [0.125]
+    """
 
     def __init__(self, optimizer: Optimizer, gamma: float, last_epoch: int = -1) -> None:
         self.gamma = gamma
@@ -495,6 +505,17 @@ class OneCycleLR(LRScheduler):
 
     Its length is `total_steps`, or `epochs * steps_per_epoch`. What it goes between stands in the groups
     ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"), from which it goes on with a `last_epoch`.
+
+    >>> import tapegrad as tg
+    >>> optimiser = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=0.1, momentum=0.9)
+    >>> schedule = tg.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=1.0, total_steps=10)
+    >>> rates = []
+    >>> for _ in range(9):
+    ...     optimiser.step()
+    ...     schedule.step()
+    ...     rates.append(schedule.get_last_lr()[0])
+    >>> round(max(rates), 6), rates[-1] < 1e-4
+    (1.0, True)
     """
 
     def __init__(
@@ -559,7 +580,16 @@ class OneCycleLR(LRScheduler):
 
 
 class ReduceLROnPlateau(LRScheduler):
-    """`lr * factor` once a measure, given to `step`, has not become better for `patience` epochs."""
+    """`lr * factor` once a measure, given to `step`, has not become better for `patience` epochs.
+
+    >>> import tapegrad as tg
+    >>> optimiser = tg.optim.SGD([tg.ones(1, requires_grad=True)], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.ReduceLROnPlateau(optimiser, factor=0.1, patience=1)
+    >>> for measure in (3.0, 2.0, 2.0, 2.0):
+    ...     schedule.step(measure)
+    >>> schedule.get_last_lr()
+    [0.1]
+    """
 
     def __init__(
         self, optimizer: Optimizer, mode: str = "min", factor: float = 0.1, patience: int = 10,

@@ -226,7 +226,16 @@ class Adam(_Method):
 
 
 class AdamW(Adam):
-    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): see `Adam`."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): see `Adam`.
+
+    >>> import tapegrad as tg
+    >>> w = tg.ones(1, requires_grad=True)
+    >>> optimiser = tg.optim.AdamW([w], lr=0.1)
+    >>> (w * w).sum().backward()
+    >>> optimiser.step()
+    >>> w
+    tensor([0.8990], requires_grad=True)
+    """
 
     def __init__(
         self, params: Any, lr: Any = 1e-3, betas: tuple[Any, Any] = (0.9, 0.999), eps: float = 1e-8,
@@ -296,7 +305,16 @@ class Adagrad(_Method):
 
 
 class RMSprop(_Method):
-    """RMSprop (Hinton 2012), centred as Graves' (2013): `p <- p - lr g / (sqrt(v - mean(g)^2) + eps)`."""
+    """RMSprop (Hinton 2012), centred as Graves' (2013): `p <- p - lr g / (sqrt(v - mean(g)^2) + eps)`.
+
+    >>> import tapegrad as tg
+    >>> w = tg.ones(1, requires_grad=True)
+    >>> optimiser = tg.optim.RMSprop([w], lr=0.01)
+    >>> (w * w).sum().backward()
+    >>> optimiser.step()
+    >>> w
+    tensor([0.9000], requires_grad=True)
+    """
 
     def __init__(
         self, params: Any, lr: Any = 1e-2, alpha: float = 0.99, eps: float = 1e-8, weight_decay: float = 0,

@@ -16,7 +16,7 @@ def __getattr__(name: str) -> Any:
     """Import what is asked for."""
     if name in (*__all__, "_foreach_utils", "_pytree"):
         return importlib.import_module(f"tapegrad.utils.{name}")
-    raise AttributeError(f"module 'tapegrad.utils' has no attribute {name!r}")
+    raise namesakes.unknown(__name__, name)
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,18 @@ _stack: Any = shaping["stack"]
 
 
 class Dataset:
-    """A data set: a subclass has `__getitem__`, and `__len__`."""
+    """A data set: a subclass has `__getitem__`, and `__len__`.
+
+    >>> import tapegrad as tg
+    >>> class Squares(tg.utils.data.Dataset):
+    ...     def __len__(self):
+    ...         return 4
+    ...     def __getitem__(self, index):
+    ...         return tg.tensor([float(index), float(index**2)])
+    >>> next(iter(tg.utils.data.DataLoader(Squares(), batch_size=2)))
+    tensor([[0., 0.],
+            [1., 1.]])
+    """
 
     def __class_getitem__(cls, _: Any) -> Any:
         return cls

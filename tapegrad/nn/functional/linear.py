@@ -368,6 +368,11 @@ def scaled_dot_product_attention(
     ------
     RuntimeError
         Where shapes or dtypes don't fit.
+
+    >>> import tapegrad as tg
+    >>> query, key, value = tg.zeros(1, 4), tg.ones(2, 4), tg.tensor([[1.0], [3.0]])
+    >>> tg.nn.functional.scaled_dot_product_attention(query, key, value)
+    tensor([[2.]])
     """
     if attn_mask is not None and is_causal:
         raise RuntimeError("_scaled_dot_product_attention: Explicit attn_mask should not be set when is_causal=True")

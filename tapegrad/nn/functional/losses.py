@@ -114,6 +114,11 @@ def kl_div(
     """The Kullback-Leibler divergence: target (log(target) - input), `input` being log-probabilities.
 
     With `log_target` the target is logarithms too. `reduction` may be "batchmean" as well: the sum over input.shape[0].
+
+    >>> import tapegrad as tg
+    >>> p, q = tg.tensor([0.5, 0.5]), tg.tensor([0.25, 0.75])
+    >>> tg.nn.functional.kl_div(q.log(), p, reduction="sum")
+    tensor(0.1438)
     """
     if size_average is None and reduce is None and reduction == "mean":
         warnings.warn(
@@ -262,7 +267,12 @@ def smooth_l1_loss(
 def huber_loss(
     input: Tensor, target: Tensor, reduction: str = "mean", delta: float = 1.0, weight: Tensor | None = None
 ) -> Tensor:
-    """Half the squared difference, but delta (|difference| - delta / 2) beyond delta."""
+    """Half the squared difference, but delta (|difference| - delta / 2) beyond delta.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.huber_loss(tg.tensor([0.5, 3.0]), tg.zeros(2), reduction="none")
+    tensor([0.1250, 2.5000])
+    """
     if delta <= 0:
         raise RuntimeError(f"huber_loss does not support non-positive values for delta: {delta}")
 

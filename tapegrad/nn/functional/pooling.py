@@ -158,6 +158,10 @@ def avg_pool2d(
         Whether what is padded counts.
     divisor_override
         What sums are divided by, instead of by how many elements there are.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.avg_pool2d(tg.arange(4.0).reshape(1, 2, 2), 2)
+    tensor([[[1.5000]]])
     """
     return _averaged(2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
