@@ -26,8 +26,8 @@ Invariants: an argument's index is below its row's number; there is room for as 
 takes rows (`drivers.py`) gives them back, also where the user's function raises.
 
 Every thread has a tape of its own for each use, found by `pthread_getspecific` from compiled code. The words of its
-header are named below. Memory grows by half again when it is full, is kept from call to call, and is freed on request
-or when the thread ends.
+header are named below. Memory grows by half again when it is full, much of it by an eighth, is kept from call to call,
+and is freed on request or when the thread ends.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ LONG, BLOCK, LINE = 255, 254, 253
 MAX_LENGTH = 250
 MIN_LINE, MAX_LINE = 8, 1024  # rows
 MAX_ROWS = 2**31 - 64  # an index is an i4
+_MUCH = 1 << 20  # rows or arguments
 
 
 # What a block's function returns to a sweep, in place of where its arguments begin, when it has to be given up.
@@ -110,7 +111,7 @@ def reserve(header, rows, arguments, width):
     need = h[ARGUMENTS] + arguments
     capacity = h[ARGUMENT_CAPACITY]
     if need > capacity:
-        capacity = larger(larger(need, capacity + capacity // 2), 4096)
+        capacity = larger(larger(need, _grown(capacity)), 4096)
         if _resize(h, INDEX, 4 * capacity) == 0 or _resize(h, PARTIAL, 8 * width * capacity) == 0:
             return 0
         h[ARGUMENT_CAPACITY] = capacity
@@ -127,6 +128,11 @@ def reserve(header, rows, arguments, width):
         u1(h[LENGTH], 1)[0] = 0
         h[ROWS] = 1
     return 1
+
+
+def _grown(capacity):
+    """What a capacity grows to that is too small; large memory is moved by the system, without a copy."""
+    return capacity + (capacity // 2 if capacity < _MUCH else capacity // 8)
 
 
 def _resize(h, word, nbytes):
@@ -185,7 +191,7 @@ def zero_adjoints(header, first):
     n, width = h[ROWS], h[WIDTH]
     capacity = h[ADJOINT_CAPACITY]
     if n > capacity:
-        capacity = larger(n, capacity + capacity // 2)  # there is room for many rows that nobody needs, perhaps
+        capacity = larger(n, _grown(capacity))  # there is room for many rows that nobody needs, perhaps
         if _resize(h, ADJOINT, 8 * width * capacity) == 0:
             return 0
         h[ADJOINT_CAPACITY] = capacity
