@@ -641,3 +641,19 @@ def test_results_and_slopes_of_dear_functions_are_kept():
 def _by_complex_steps(function, x, *args):
     steps = 1e-30j * np.eye(x.size)
     return [np.imag(function.py_func(x + step, *args)) / 1e-30 for step in steps]
+
+
+def test_what_a_nest_keeps_has_no_adjoints():
+    @njit
+    def iterated(x, n):
+        for _ in range(n):
+            x = math.sin(x)
+        return x
+
+    jitted.free()
+    slope = func.grad(iterated)(1.0, 100_000)
+    assert jitted.nbytes() < 14 * 100_000  # 8 bytes a turn more, if each had one
+    x, expected = 1.0, 1.0
+    for _ in range(100_000):
+        x, expected = math.sin(x), expected * math.cos(x)
+    np.testing.assert_allclose(slope, expected, rtol=1e-9)

@@ -90,10 +90,15 @@ def obtain(tape: Header, nbytes, zeroed):
     block = block_of(address)
     block.raw, block.size_class = raw, c
     tell(tape, HAD, address, nbytes, zeroed)
-    if size >= _HUGE and tape.storage.advise:
-        begin = (address + 4095) // 4096 * 4096
-        call3(tape.storage.advise, begin, (address + size - begin) // 4096 * 4096, _ADVICE)
+    ask_for_large_pages(tape.storage.advise, address, size)
     return address
+
+
+def ask_for_large_pages(advise, address, nbytes):
+    """Have the system use pages of 2 MB where much is at an address; `advise` is that of its function, or 0."""
+    if nbytes >= _HUGE and advise:
+        begin = (address + 4095) // 4096 * 4096
+        call3(advise, begin, (address + nbytes - begin) // 4096 * 4096, _ADVICE)
 
 
 @part

@@ -26,8 +26,8 @@ Invariants: an argument's index is below its row's number; there is room for as 
 takes rows (`drivers.py`) gives them back, also where the user's function raises.
 
 Every thread has a tape of its own for each use, found by `pthread_getspecific` from compiled code. The words of its
-header are named below. Memory grows by half again when it is full, is kept from call to call, and is freed on request
-or when the thread ends.
+header are named below. Memory grows by half again when it is full, much of it by an eighth, is kept from call to call,
+and is freed on request or when the thread ends.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ import numpy as np
 from numpy import int64
 
 from tapegrad import locks, threads
+from tapegrad.core.storage import ask_for_large_pages
 from tapegrad.core.workers import share_among
 from tapegrad.debug import MEMORY
 from tapegrad.jitted import guards
@@ -53,6 +54,7 @@ LONG, BLOCK, LINE = 255, 254, 253
 MAX_LENGTH = 250
 MIN_LINE, MAX_LINE = 8, 1024  # rows
 MAX_ROWS = 2**31 - 64  # an index is an i4
+_MUCH = 1 << 20  # rows or arguments
 
 
 # What a block's function returns to a sweep, in place of where its arguments begin, when it has to be given up.
@@ -60,10 +62,10 @@ NO_MEMORY, NOT_THE_SAME = -1, -2
 
 # The words of a header.
 ROWS, ARGUMENTS, ROW_CAPACITY, ARGUMENT_CAPACITY, LENGTH, INDEX, PARTIAL, ADJOINT, ADJOINT_CAPACITY, WIDTH = range(10)
-REALLOC, FREE = range(10, 12)
-PLACE, SEEN_ROWS, SEEN_ARGUMENTS, DEPTH = range(12, 16)  # of `marking.py`
-LIMIT, LEFT_ALONE = range(16, 18)  # of `limits.py`
-WORDS = 18
+REALLOC, FREE, ADVISE = range(10, 13)
+PLACE, SEEN_ROWS, SEEN_ARGUMENTS, DEPTH = range(13, 17)  # of `marking.py`
+LIMIT, LEFT_ALONE = range(17, 19)  # of `limits.py`
+WORDS = 19
 MAX_UNMIXED, TAPES = 16, 25  # numbers of tangents that have a tape of their own, one each; tapes of a thread
 SPARE = 8 * WORDS * (TAPES - 1)  # where the last one is, which is for what is recorded while a tape is swept
 
@@ -81,7 +83,7 @@ def place_of(n_tangents: int) -> int:
 PLACES = range(0, 8 * WORDS * TAPES, 8 * WORDS)
 
 # What the compiled code of every thread shares, at the symbol `tapegrad_shared`.
-KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC = range(5)
+KEY, SHARED_REALLOC, SHARED_FREE, CALLOC, SET_SPECIFIC, SHARED_ADVISE = range(6)
 
 
 @part
@@ -92,7 +94,7 @@ def open_tapes(shared):
     if header != 0:
         for k in range(TAPES):
             h = i8(header + 8 * WORDS * k, WORDS)
-            h[REALLOC], h[FREE] = s[SHARED_REALLOC], s[SHARED_FREE]
+            h[REALLOC], h[FREE], h[ADVISE] = s[SHARED_REALLOC], s[SHARED_FREE], s[SHARED_ADVISE]
         part2(s[SET_SPECIFIC], s[KEY], header)
     return header
 
@@ -109,15 +111,9 @@ def reserve(header, rows, arguments, width):
     need = h[ARGUMENTS] + arguments
     capacity = h[ARGUMENT_CAPACITY]
     if need > capacity:
-        capacity = larger(larger(need, capacity + capacity // 2), 4096)
-        index = part2(h[REALLOC], h[INDEX], 4 * capacity)
-        if index == 0:
+        capacity = larger(larger(need, _grown(capacity)), 4096)
+        if _resize(h, INDEX, 4 * capacity) == 0 or _resize(h, PARTIAL, 8 * width * capacity) == 0:
             return 0
-        h[INDEX] = index
-        partial = part2(h[REALLOC], h[PARTIAL], 8 * width * capacity)
-        if partial == 0:
-            return 0
-        h[PARTIAL] = partial
         h[ARGUMENT_CAPACITY] = capacity
     need = larger(h[ROWS], 1) + rows + h[ARGUMENT_CAPACITY] - h[ARGUMENTS]
     if need > h[ROW_CAPACITY]:
@@ -125,14 +121,30 @@ def reserve(header, rows, arguments, width):
             need = larger(h[ROWS], 1) + rows + arguments
             if need > MAX_ROWS:
                 return 0
-        length = part2(h[REALLOC], h[LENGTH], need)
-        if length == 0:
+        if _resize(h, LENGTH, need) == 0:
             return 0
-        h[LENGTH] = length
         h[ROW_CAPACITY] = need
     if h[ROWS] == 0:
         u1(h[LENGTH], 1)[0] = 0
         h[ROWS] = 1
+    return 1
+
+
+def _grown(capacity):
+    """What a capacity grows to that is too small; large memory is moved by the system, without a copy."""
+    return capacity + (capacity // 2 if capacity < _MUCH else capacity // 8)
+
+
+def _resize(h, word, nbytes):
+    """Have room for so many bytes at a word's address; 0 where memory is short.
+
+    Sweeps stream through what may be large: with pages of 2 MB that takes up to half the time.
+    """
+    address = part2(h[REALLOC], h[word], nbytes)
+    if address == 0:
+        return 0
+    h[word] = address
+    ask_for_large_pages(h[ADVISE], address, nbytes)
     return 1
 
 
@@ -177,12 +189,12 @@ def zero_adjoints(header, first):
     """Adjoints of rows `first` and later (and of row 0) become 0; returns their address, 0 where memory is short."""
     h = i8(header, WORDS)
     n, width = h[ROWS], h[WIDTH]
-    if n > h[ADJOINT_CAPACITY]:
-        adjoint = part2(h[REALLOC], h[ADJOINT], 8 * width * h[ROW_CAPACITY])
-        if adjoint == 0:
+    capacity = h[ADJOINT_CAPACITY]
+    if n > capacity:
+        capacity = larger(n, _grown(capacity))  # there is room for many rows that nobody needs, perhaps
+        if _resize(h, ADJOINT, 8 * width * capacity) == 0:
             return 0
-        h[ADJOINT] = adjoint
-        h[ADJOINT_CAPACITY] = h[ROW_CAPACITY]
+        h[ADJOINT_CAPACITY] = capacity
     bars = f8(h[ADJOINT], n * width)
     for k in range(width):
         bars[k] = 0.0
@@ -435,6 +447,7 @@ def _share() -> None:
         usual = _address(ctypes.pythonapi.PyMem_RawRealloc), python["release"].address
         _SHARED[SHARED_REALLOC], _SHARED[SHARED_FREE] = guards.allocator() if MEMORY else usual
         _SHARED[CALLOC] = python["allocate_zeroed"].address
+        _SHARED[SHARED_ADVISE] = native.function_address("madvise") if sys.platform == "linux" else 0
         llvm.add_symbol("tapegrad_shared", ctypes.addressof(_SHARED))
         llvm.add_symbol("tapegrad_crew", ctypes.addressof(threads.told))
         _make_key()
