@@ -25,19 +25,9 @@ from tapegrad.jitted.plan import passed_on
 
 MAX_ITEMS = 32
 _MAX_DEPTH = 4  # of tuples in tuples
-_READING = (
-    ir.Assign,
-    ir.Return,
-    ir.SetItem,
-    ir.StaticSetItem,
-    ir.SetAttr,
-    ir.DelItem,
-    ir.Print,
-    ir.Branch,
-    ir.DynamicRaise,
-    ir.DynamicTryRaise,
-    ir.Del,
-)  # fmt: skip  where what is read can be exchanged
+# Statements in which what is read can be exchanged.
+_READING = (ir.Assign, ir.Return, ir.SetItem, ir.StaticSetItem, ir.SetAttr, ir.DelItem, ir.Print, ir.Branch,
+            ir.DynamicRaise, ir.DynamicTryRaise, ir.Del)  # fmt: skip
 
 
 class Form(NamedTuple):
