@@ -1,6 +1,8 @@
 """Gradients of jitted functions: the language, construct by construct, in reverse and forward mode."""
 
+import gc
 import math
+import weakref
 from collections import namedtuple
 from math import sin as imported_sin
 
@@ -423,3 +425,21 @@ def test_what_a_gradient_compiled_first_is_numba_s_own_when_it_is_called_alone()
         tg.func.grad(logarithm)(-a)
     compiled = njit(lambda a: logarithm(a) + np.linalg.cholesky(a)[0, 0])
     assert compiled(a) == pytest.approx(np.log(11.0) / 2 + 2.0)
+
+
+def test_functions_that_nobody_holds_go():
+    """With their engines, stand-ins and drivers."""
+
+    def made():
+        @njit
+        def called(x):
+            return x * x
+
+        f = njit(lambda x: called(x) + x)
+        assert tg.func.grad(f)(3.0) == 7.0
+        assert tg.func.jvp(f, (3.0,), (1.0,)) == (12.0, 7.0)
+        return weakref.ref(called), weakref.ref(f)
+
+    gone = made()
+    gc.collect()
+    assert [function() for function in gone] == [None, None]

@@ -31,6 +31,7 @@ from numba.np.ufunc.gufunc import GUFunc
 
 import tapegrad
 from tapegrad.jitted import bindings
+from tapegrad.jitted.beside import Beside
 from tapegrad.kernels.digests import NoDigestError, Serialiser, tagged
 
 _OURS, _NUMBAS = (str(Path(file).parent) + os.sep for file in (tapegrad.__file__, numba.__file__))
@@ -190,8 +191,8 @@ class _Users(Serialiser):
             yield from self.value(template._overload_func)
 
 
-_first: dict[Any, tuple[bytes, list[Any]]] = {}  # what functions were, when they were first looked at
-_before: dict[Any, list[Any]] = {}  # what Numba had compiled of them by then
+_first = Beside[tuple[bytes, list[Any]]]("first")  # what functions were, when they were first looked at
+_before = Beside[list[Any]]("before")  # what Numba had compiled of them by then
 
 
 def is_as_named(dispatcher: Any, compiled: Any) -> bool:

@@ -38,6 +38,7 @@ from tapegrad.jitted import (
 )
 from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted.active import Taped
+from tapegrad.jitted.beside import Beside
 from tapegrad.jitted.drivers import pull
 from tapegrad.jitted.errors import NotDifferentiableError, refuse_without_compiler, where_is_function
 from tapegrad.jitted.forms import Driver, Form
@@ -45,7 +46,7 @@ from tapegrad.jitted.forms import Driver, Form
 _MOST_TANGENTS = 16  # that are carried at once
 _MOST_IN_ONE_RUN = 16  # where there must be one run only
 _FREELY = contextlib.nullcontext()
-_engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
+_engines = Beside["Engine"]("engine")
 
 
 def engine_of(function: Callable[..., Any]) -> Engine:
@@ -56,7 +57,7 @@ def engine_of(function: Callable[..., Any]) -> Engine:
     if known is None:
         refuse_without_compiler()
         dispatcher = function if isinstance(function, CPUDispatcher) else njit(function)
-        known = _engines[function] = Engine(dispatcher, is_own=dispatcher is not function)
+        known = _engines.setdefault(function, Engine(dispatcher, is_own=dispatcher is not function))
         if dispatcher is function:
             ready.known[function] = known
     return known
@@ -318,7 +319,7 @@ class Engine(ready.Ready):
         if self.is_own:
             self.function = njit(self.function.py_func)
         self.meanings, self.prints = bindings.meanings(self.function), repeats.prints(self.function)
-        rewriting.active.cache_clear()
+        rewriting.forget()
 
     @staticmethod
     def _others(args: Sequence[Any], places: Sequence[int]) -> list[Any]:

@@ -71,7 +71,7 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
             )
         bindings.RULED[function] = jitted
         bindings.SPECIAL[function] = _ruled
-        rewriting.active.cache_clear()
+        rewriting.forget()
         return rule
 
     return declare

@@ -22,6 +22,7 @@ from numba.core.typing.templates import AbstractTemplate, AttributeTemplate, inf
 from numba.extending import intrinsic, overload
 
 from tapegrad.jitted.active import WORD, Independents
+from tapegrad.jitted.beside import Beside
 from tapegrad.jitted.checking import make_known
 from tapegrad.jitted.emission import Emitter, Single
 from tapegrad.jitted.inner import OPTIONS
@@ -41,12 +42,19 @@ class Reading(NamedTuple):
     by: tuple[int, ...]  # places of arguments that are indices
 
 
-@functools.cache
+_readings = Beside[dict[int, Reading]]("readings")
+
+
 def only_read(function: Any) -> dict[int, Reading]:
     """The places of arguments of which a jitted function reads only elements and lengths, and how.
 
     It is of the function's own code: what is given to another function isn't among them.
     """
+    found = _readings.get(function)
+    return _readings.setdefault(function, _only_read(function)) if found is None else found
+
+
+def _only_read(function: Any) -> dict[int, Reading]:
     if type(function) is not CPUDispatcher or function.locals or not function._can_compile:
         return {}
     try:

@@ -335,7 +335,18 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
         return result
 
 
-class OuterPipeline(compiler.CompilerBase):  # type: ignore[misc]
+class Pipeline(compiler.CompilerBase):  # type: ignore[misc]
+    """Numba's passes, for drivers and what stands in for users' functions: the code with its types isn't kept.
+
+    It takes much memory; and Numba, which holds what it has compiled until its function goes, would hold by it what
+    refers to that function, and so keep both for ever.
+    """
+
+    def _compile_core(self) -> Any:
+        return super()._compile_core()._replace(type_annotation="")
+
+
+class OuterPipeline(Pipeline):
     """Numba's passes, for a driver."""
 
     def define_pipelines(self) -> Any:

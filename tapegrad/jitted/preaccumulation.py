@@ -83,7 +83,7 @@ def preaccumulate(function: Callable[..., Any]) -> Any:
     if not isinstance(jitted, CPUDispatcher):
         return jitted  # as njit does under NUMBA_DISABLE_JIT: the plain function
     bindings.SPECIAL[jitted] = _preaccumulated
-    rewriting.active.cache_clear()
+    rewriting.forget()
     return jitted
 
 

@@ -6,7 +6,6 @@ Drivers are made by the engine (`engine.py`). Where one is on disk, it needn't b
 from __future__ import annotations
 
 import inspect
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,19 +15,20 @@ from tapegrad import trees
 from tapegrad.debug import MEMORY
 from tapegrad.jitted import bindings
 from tapegrad.jitted.active import DTYPES
+from tapegrad.jitted.beside import Beside
 from tapegrad.jitted.errors import NotDifferentiableError
 from tapegrad.jitted.forms import Driver, Form
 
 _FLOAT64 = np.dtype(np.float64)
 _NUMBERS = frozenset({float, int, bool})
-known: weakref.WeakKeyDictionary[Any, Ready] = weakref.WeakKeyDictionary()  # by function; its engine, once there is one
+known = Beside["Ready"]("ready")  # by function; its engine, once there is one
 
 
 def ready_for(function: Any) -> Ready:
     """What computes gradients of a jitted function: its engine, or, where there is none yet, what is on disk."""
     found = known.get(function)
     if found is None:
-        found = known[function] = Ready(function)
+        found = known.setdefault(function, Ready(function))
     return found
 
 

@@ -38,9 +38,10 @@ from numba.typed import Dict, List
 
 from tapegrad.jitted import bindings, checking, choices
 from tapegrad.jitted.active import Active, ActiveRecord, Complex, Independents, Narrow, Taped, holds_active
+from tapegrad.jitted.beside import Beside
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.expressions import Rewrites
-from tapegrad.jitted.inner import InnerLowering, TypeInference, replace_pass
+from tapegrad.jitted.inner import InnerLowering, Pipeline, TypeInference, replace_pass
 from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.outlining import Substitute
@@ -229,24 +230,35 @@ def _agree(given: Any, wanted: Any) -> bool:
     return given == wanted or plain(given) == wanted
 
 
-@functools.cache
+_stand_ins = Beside[dict[Any, Any]]("stand_ins")
+
+
 def active(original: Any, kind: Active, is_marked: bool = False, is_limited: bool = False) -> Any:
     """The dispatcher that stands in for the user's where values are active; if asked for, one that marks its lines.
 
     Or one whose loops are checkpointed by themselves, where memory is limited.
     """
-    if original in bindings.SPECIAL:
-        return bindings.SPECIAL[original](original, kind, is_marked)
     if isinstance(original, ActiveDispatcher):
         return original
-    return ActiveDispatcher(original, kind, is_marked=is_marked, is_limited=is_limited)
+    known, form = _stand_ins.setdefault(original, {}), (kind, is_marked, is_limited)
+    if form not in known:
+        if original in bindings.SPECIAL:
+            known[form] = bindings.SPECIAL[original](original, kind, is_marked)
+        else:
+            known[form] = ActiveDispatcher(original, kind, is_marked=is_marked, is_limited=is_limited)
+    return known[form]
+
+
+def forget() -> None:
+    """Have functions compiled again: what their code means has changed."""
+    _stand_ins.clear()
 
 
 @functools.cache
 def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False, is_parallel: bool = False) -> Any:
     """Numba's passes, with ours between them."""
 
-    class Pipeline(compiler.CompilerBase):  # type: ignore[misc]
+    class ActivePipeline(Pipeline):
         def define_pipelines(self) -> Any:
             passes = compiler.DefaultPassBuilder.define_nopython_pipeline(self.state)
             if self.state.func_ir is None:
@@ -268,7 +280,7 @@ def pipeline(kind: Active, is_marked: bool = False, is_limited: bool = False, is
             replace_pass(passes, NativeLowering, MarkingLowering if is_marked else Lowering)
             return [passes]
 
-    return Pipeline
+    return ActivePipeline
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
