@@ -8,6 +8,7 @@ functions hold, so it says whose it is.
 from __future__ import annotations
 
 import weakref
+from types import FunctionType
 from typing import Any, Generic, TypeVar
 
 from numba.core.dispatcher import Dispatcher
@@ -16,17 +17,18 @@ T = TypeVar("T")
 
 
 class Beside(Generic[T]):
-    """A table by functions. What is known of one that isn't jitted stays."""
+    """A table by functions: of plain ones a weak table, and what is known of other objects stays."""
 
     def __init__(self, name: str) -> None:
         self._name = f"_tapegrad_{name}"
+        self._plain: weakref.WeakKeyDictionary[FunctionType, T] = weakref.WeakKeyDictionary()
         self._others: dict[Any, T] = {}
         self._age = 0
 
     def get(self, function: Any) -> T | None:
         """What is known of a function, or None."""
         if not isinstance(function, Dispatcher):
-            return self._others.get(function)
+            return self._table(function).get(function)
         owner, age, found = function.__dict__.get(self._name, (_nobody, 0, None))
         return found if owner() is function and age == self._age else None
 
@@ -40,7 +42,7 @@ class Beside(Generic[T]):
         if isinstance(function, Dispatcher):
             function.__dict__[self._name] = weakref.ref(function), self._age, value
         else:
-            self._others[function] = value
+            self._table(function)[function] = value
 
     def setdefault(self, function: Any, value: T) -> T:
         """What is known of a function: the value, where nothing was."""
@@ -51,7 +53,11 @@ class Beside(Generic[T]):
     def clear(self) -> None:
         """Forget all that is known."""
         self._age += 1
+        self._plain.clear()
         self._others.clear()
+
+    def _table(self, function: Any) -> Any:
+        return self._plain if isinstance(function, FunctionType) else self._others
 
 
 def _nobody() -> None:
