@@ -441,5 +441,6 @@ def test_functions_that_nobody_holds_go():
         return weakref.ref(called), weakref.ref(f)
 
     gone = made()
-    gc.collect()
+    for _ in range(3):  # what Numba does at the end of one function lets another go
+        gc.collect()
     assert [function() for function in gone] == [None, None]
