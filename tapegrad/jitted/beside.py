@@ -46,9 +46,10 @@ class Beside(Generic[T]):
 
     def setdefault(self, function: Any, value: T) -> T:
         """What is known of a function: the value, where nothing was."""
-        if self.get(function) is None:
-            self[function] = value
-        return self[function]
+        found = self.get(function)
+        if found is None:  # another thread may clear all meanwhile
+            self[function] = found = value
+        return found
 
     def clear(self) -> None:
         """Forget all that is known."""
