@@ -9,9 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from numba.core import postproc
-from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.compiler_machinery import register_pass
 from numba.core.rewrites.registry import RewriteRegistry, rewrite_registry
 from numba.np.ufunc.array_exprs import RewriteArrayExprs
+
+from tapegrad.jitted.inner import Pass
 
 _KIND = "after-inference"
 
@@ -23,13 +25,10 @@ class _OfNumbasOwn(RewriteArrayExprs):  # type: ignore[misc]
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class Rewrites(FunctionPass):  # type: ignore[misc]
+class Rewrites(Pass):
     """As Numba's own pass, `NopythonRewrites`."""
 
     _name = "tapegrad_rewrites"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Rewrite what type inference has found."""

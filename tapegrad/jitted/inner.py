@@ -19,7 +19,7 @@ from numba import config, njit
 from numba.core import compiler, ir
 from numba.core.bytecode import FunctionIdentity
 from numba.core.codegen import JITCodeLibrary, RuntimeLinker, _parse_refprune_flags
-from numba.core.compiler_machinery import register_pass
+from numba.core.compiler_machinery import FunctionPass, register_pass
 from numba.core.environment import lookup_environment
 from numba.core.lowering import Lower
 from numba.core.registry import cpu_target
@@ -333,6 +333,13 @@ class OuterLowering(BaseNativeLowering):  # type: ignore[misc]
             if environment is not None:
                 state.library.codegen.set_env(variable.name, environment)
         return result
+
+
+class Pass(FunctionPass):  # type: ignore[misc]
+    """One of our passes over a function's code. Numba wants a constructor of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
 
 
 class Pipeline(compiler.CompilerBase):  # type: ignore[misc]

@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 from numba.core import cgutils, errors, types
-from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.compiler_machinery import register_pass
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic, overload
 from numba.np import arrayobj
@@ -57,7 +57,7 @@ from tapegrad.jitted.block_rows import address_of, begin_block, end_block
 from tapegrad.jitted.checkpoints import has_rows, itself, keep_word, kept_word, number, take_bars, taking_back
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError
-from tapegrad.jitted.inner import OPTIONS, define, inside
+from tapegrad.jitted.inner import OPTIONS, Pass, define, inside
 from tapegrad.jitted.kept import NotKeptError, as_kind, kept
 from tapegrad.jitted.lifting import give_back, strip
 from tapegrad.jitted.outlining import Declined, Outlined
@@ -213,13 +213,10 @@ def _is_in(code: CodeType, file: str, line: int) -> bool:
 @functools.cache
 def _limiting_pass(kind: Active) -> Any:
     @register_pass(mutates_CFG=True, analysis_only=False)
-    class Limiting(FunctionPass):  # type: ignore[misc]
+    class Limiting(Pass):
         """Put calls before loops."""
 
         _name = f"tapegrad_limiting_{kind}"
-
-        def __init__(self) -> None:
-            FunctionPass.__init__(self)
 
         def run_pass(self, state: Any) -> bool:
             """Find them."""

@@ -36,14 +36,14 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 from numba.core import analysis, compiler, ir, ir_utils, postproc
-from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.compiler_machinery import register_pass
 from numba.core.dispatcher import ObjModeLiftedWith
 from numba.core.registry import CPUDispatcher
 from numba.core.unsafe import eh
 from numba.core.untyped_passes import FixupArgs
 
 from tapegrad.jitted import bindings
-from tapegrad.jitted.inner import define
+from tapegrad.jitted.inner import Pass, define
 
 _IR = "tapegrad_code"  # in the globals of a function that stands for code
 _FIXED = ("begin", "end", "first", "by")
@@ -75,13 +75,10 @@ class Outlined:
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class Substitute(FunctionPass):  # type: ignore[misc]
+class Substitute(Pass):
     """The code that a function stands for, in place of its own."""
 
     _name = "tapegrad_substitute"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Put it there."""

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 from numba import prange
 from numba.core import errors, ir, ir_utils, types
-from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.compiler_machinery import register_pass
 from numba.core.registry import cpu_target
 from numba.extending import overload
 from numba.np.ufunc import parallel
@@ -62,7 +62,7 @@ from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.block_rows import address_of
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError
-from tapegrad.jitted.inner import OPTIONS, define, inside
+from tapegrad.jitted.inner import OPTIONS, Pass, define, inside
 from tapegrad.jitted.kept import as_kind
 from tapegrad.jitted.lifting import make, row_of, strip
 from tapegrad.jitted.nest_rows import address_of as data_of
@@ -347,13 +347,10 @@ def holds_arrays(kind: Any) -> bool:
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class ParallelLoops(FunctionPass):  # type: ignore[misc]
+class ParallelLoops(Pass):
     """Put calls before loops."""
 
     _name = "tapegrad_parallel_loops"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Find them."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numba.core import compiler, ir, ir_utils, postproc, sigutils, types
 from numba.core.analysis import compute_cfg_from_blocks
-from numba.core.compiler_machinery import AnalysisPass, FunctionPass, register_pass
+from numba.core.compiler_machinery import AnalysisPass, register_pass
 from numba.core.datamodel import models
 from numba.core.dispatcher import ObjModeLiftedWith
 from numba.core.imputils import lower_constant
@@ -41,7 +41,7 @@ from tapegrad.jitted.active import Active, ActiveRecord, Complex, Independents, 
 from tapegrad.jitted.beside import Beside
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.expressions import Rewrites
-from tapegrad.jitted.inner import InnerLowering, Pipeline, TypeInference, replace_pass
+from tapegrad.jitted.inner import InnerLowering, Pass, Pipeline, TypeInference, replace_pass
 from tapegrad.jitted.lowering import StatementLower
 from tapegrad.jitted.marking import MarkingLower
 from tapegrad.jitted.outlining import Substitute
@@ -323,13 +323,10 @@ class Check(AnalysisPass):  # type: ignore[misc]
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class Nests(FunctionPass):  # type: ignore[misc]
+class Nests(Pass):
     """Put calls of nests of loops before these."""
 
     _name = "tapegrad_nests"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Find them."""
@@ -344,13 +341,10 @@ class Nests(FunctionPass):  # type: ignore[misc]
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class Inline(FunctionPass):  # type: ignore[misc]
+class Inline(Pass):
     """Put small jitted functions in the place of their calls."""
 
     _name = "tapegrad_inline"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Do so until none is left."""
@@ -451,11 +445,8 @@ def _tells_nothing(called: Any) -> bool:
 @functools.cache
 def _rewriting_pass(kind: Active, is_marked: bool, is_limited: bool) -> Any:
     @register_pass(mutates_CFG=False, analysis_only=False)
-    class Rewrite(FunctionPass):  # type: ignore[misc]
+    class Rewrite(Pass):
         _name = f"tapegrad_rewrite_{kind}_{is_marked}_{is_limited}"
-
-        def __init__(self) -> None:
-            FunctionPass.__init__(self)
 
         def run_pass(self, state: Any) -> bool:
             _Rewriter(state.func_ir, kind, is_marked, is_limited).run()

@@ -24,11 +24,12 @@ from typing import Any
 import numpy as np
 from numba.core import ir, ir_utils, types
 from numba.core.analysis import compute_cfg_from_blocks
-from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.compiler_machinery import register_pass
 from numba.core.registry import cpu_target
 
 from tapegrad.jitted import rewriting
 from tapegrad.jitted.active import Taped
+from tapegrad.jitted.inner import Pass
 from tapegrad.jitted.names import POWERS, RULES
 from tapegrad.jitted.nest_calls import NUMBERS, Nest, NestType, run
 from tapegrad.jitted.nest_types import Names
@@ -66,13 +67,10 @@ MOST = 60  # statements
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)
-class Stretches(FunctionPass):  # type: ignore[misc]
+class Stretches(Pass):
     """Put stretches before what they stand for."""
 
     _name = "tapegrad_stretches"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Find them."""

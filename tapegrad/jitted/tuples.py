@@ -19,8 +19,9 @@ from collections import defaultdict
 from typing import Any, NamedTuple
 
 from numba.core import ir, ir_utils, postproc, types
-from numba.core.compiler_machinery import FunctionPass, register_pass
+from numba.core.compiler_machinery import register_pass
 
+from tapegrad.jitted.inner import Pass
 from tapegrad.jitted.plan import passed_on
 
 MAX_ITEMS = 32
@@ -43,13 +44,10 @@ def is_named_tuple(called: Any) -> bool:
 
 
 @register_pass(mutates_CFG=False, analysis_only=False)
-class TakeApart(FunctionPass):  # type: ignore[misc]
+class TakeApart(Pass):
     """Take tuples apart; where users have declared types of variables, these stay."""
 
     _name = "tapegrad_take_apart"
-
-    def __init__(self) -> None:
-        FunctionPass.__init__(self)
 
     def run_pass(self, state: Any) -> bool:
         """Do so until none is left."""
