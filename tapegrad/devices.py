@@ -157,7 +157,8 @@ mps = namesakes.module(
 )  # fmt: skip
 _backend = "tapegrad.backends."
 backends = namesakes.module(
-    "tapegrad.backends", __doc__="What programs ask and set of `cudnn`, `mps`, `cuda`, `mkl`, `openmp` and `mkldnn`: none is there.",
+    "tapegrad.backends",
+    __doc__="What programs ask of `cudnn`, `mps`, `cuda`, `mkl`, `openmp` and `mkldnn`, none of which is there.",
     cudnn=namesakes.module(
         _backend + "cudnn", enabled=False, benchmark=False, deterministic=False, allow_tf32=False, is_available=no,
         version=nothing,

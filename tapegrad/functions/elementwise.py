@@ -24,13 +24,18 @@ _NOT_GIVEN: Any = object()
 Operand = Any  # a Tensor, an array or a number
 
 
+def before_examples(docstring: str, said: str) -> str:
+    """The text of an operation, with more that is said before its examples."""
+    text, prompt, examples = docstring.partition(">>> ")
+    indent = text[len(text.rstrip(" ")) :]
+    return f"{text.rstrip()}\n\n{indent}{said}\n\n{indent}{prompt}{examples}"
+
+
 def _document(function: Any, op: Elementwise, arguments: str) -> Any:
     function.__name__ = function.__qualname__ = op.name
     function.__module__ = "tapegrad"
-    function.__doc__ = (
-        f"{op.docstring}\n\n    Also a method of Tensor. Broadcasts, promotes dtypes and records as in PyTorch: "
-        f"`{op.name}({arguments})`.\n    "
-    )
+    said = f"Also a method of Tensor. Broadcasts, promotes dtypes and records as in PyTorch: `{op.name}({arguments})`."
+    function.__doc__ = before_examples(op.docstring or "", said)
     return function
 
 
