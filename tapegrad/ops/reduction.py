@@ -77,7 +77,12 @@ def sum_(x):
     variants={VARIANT: "MeanBackward1"},
 )
 def mean(x):
-    """The arithmetic mean."""
+    """The arithmetic mean.
+
+    >>> import tapegrad as tg
+    >>> tg.mean(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
+    tensor([2., 3.])
+    """
     return x
 
 
@@ -161,13 +166,23 @@ def rms(x):
 
 @reduction(merge=lambda p, q: p or q, start=0, form=over, operand=TRUTH, reference=np.any)
 def any_(x):
-    """True where some element is."""
+    """True where some element is.
+
+    >>> import tapegrad as tg
+    >>> tg.any(tg.tensor([False, True]))
+    tensor(True)
+    """
     return x
 
 
 @reduction(merge=lambda p, q: p and q, start=1, form=over, operand=TRUTH, reference=np.all)
 def all_(x):
-    """True where every element is."""
+    """True where every element is.
+
+    >>> import tapegrad as tg
+    >>> tg.all(tg.tensor([False, True]))
+    tensor(False)
+    """
     return x
 
 
@@ -334,7 +349,12 @@ def _prod_rule(x, y, g, p):
     variants={VARIANT: "ProdBackward1"},
 )
 def prod(p, x, y):
-    """The product."""
+    """The product.
+
+    >>> import tapegrad as tg
+    >>> tg.prod(tg.tensor([2.0, 3.0, 4.0]))
+    tensor(24.)
+    """
     n, inner = p[1], p[2]
     for o in range(p[0]):
         for i in range(inner):
@@ -576,8 +596,16 @@ def _extremum(name, kernel, vjp, rule, reference, grad_name, doc, form=None):
     return op
 
 
-_OF_SOME = "nan where there is one. Ties share the gradient."
-_LARGEST, _SMALLEST = f"The largest element; {_OF_SOME}", f"The smallest element; {_OF_SOME}"
+_OF_SOME = """ element; nan where there is one. Ties share the gradient.
+
+    >>> import tapegrad as tg
+    >>> tg."""
+_LARGEST = f"""The largest{_OF_SOME}amax(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
+    tensor([3., 4.])
+    """
+_SMALLEST = f"""The smallest{_OF_SOME}amin(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
+    tensor([1., 2.])
+    """
 amax = _extremum("amax", _largest, _share_vjp, _share_rule, np.amax, "AmaxBackward0", _LARGEST, over)
 amin = _extremum("amin", _smallest, _share_vjp, _share_rule, np.amin, "AminBackward0", _SMALLEST, over)
 max_of_all = _extremum("max", _largest, _share_vjp_of_all, _share_rule_of_all, np.max, "MaxBackward1", _LARGEST)
@@ -653,7 +681,12 @@ def _places_of_integers(p, x, y, beats):
     reference=np.argmax,
 )
 def argmax(p, tile, x, y):
-    """The index of the first largest element, or of the first nan; in order, where it is of all."""
+    """The index of the first largest element, or of the first nan; in order, where it is of all.
+
+    >>> import tapegrad as tg
+    >>> tg.argmax(tg.tensor([1.0, 3.0, 2.0]))
+    tensor(1)
+    """
     _places(p, tile, x, y, larger, _above)
 
 
@@ -666,7 +699,12 @@ def argmax(p, tile, x, y):
     reference=np.argmin,
 )
 def argmin(p, tile, x, y):
-    """The index of the first smallest element, or of the first nan; in order, where it is of all."""
+    """The index of the first smallest element, or of the first nan; in order, where it is of all.
+
+    >>> import tapegrad as tg
+    >>> tg.argmin(tg.tensor([1.0, 3.0, 2.0]))
+    tensor(0)
+    """
     _places(p, tile, x, y, smaller, _below)
 
 
@@ -699,7 +737,12 @@ def _logsumexp_rule(x, y, g, p):
     domain=(domains.reals,),
 )
 def logsumexp(p, tile, x, y):
-    """log(sum(exp(x))), without overflow: the largest element is taken out first."""
+    """log(sum(exp(x))), without overflow: the largest element is taken out first.
+
+    >>> import tapegrad as tg
+    >>> tg.logsumexp(tg.tensor([1000.0, 1000.0]), dim=0)
+    tensor(1000.6931)
+    """
     inner = p[2]
     for o in range(p[0]):
         if inner == 1:
@@ -760,7 +803,12 @@ def _softmax_rule(y, g, p):
     domain=(domains.reals,),
 )
 def softmax(p, tile, x, y):
-    """exp(x) / sum(exp(x)), without overflow."""
+    """exp(x) / sum(exp(x)), without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.softmax(tg.tensor([0.0, 1.0]), dim=0)
+    tensor([0.2689, 0.7311])
+    """
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
@@ -837,7 +885,12 @@ def _log_softmax_rule(y, g, p):
     domain=(domains.reals,),
 )
 def log_softmax(p, tile, x, y):
-    """log(softmax(x)), without overflow."""
+    """log(softmax(x)), without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.log_softmax(tg.tensor([0.0, 1.0]), dim=0)
+    tensor([-1.3133, -0.3133])
+    """
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
