@@ -37,7 +37,7 @@ def asker() -> tuple[str, str]:
         if owner != _PACKAGE and "wrap" not in frame.f_code.co_name and "array_api_compat" not in module:
             name = f"{_public(module)}.{frame.f_code.co_qualname.rpartition('<locals>.')[2]}"
         frame = frame.f_back
-    called = _called(frame) if calls(frame) else None
+    called: Any = _called(frame) if calls(frame) else None
     module = getattr(called, "__module__", None) or ""
     if module.partition(".")[0] in LIBRARIES and hasattr(called, "__qualname__"):  # rather than what that calls
         name = f"{_public(module)}.{called.__qualname__}"
