@@ -8,7 +8,10 @@ import pytest
 
 import tapegrad
 from tapegrad import __main__ as command_line
+from tapegrad import kernels
 from tapegrad.cli import bench, doctor
+from tapegrad.dtypes import FLOAT64
+from tapegrad.ops import host
 
 FAULTS = "from tapegrad.cli import doctor; print(*doctor.faults(), sep='\\n')"
 
@@ -73,3 +76,8 @@ def test_a_container_with_little_time_is_found(tmp_path):
 @pytest.mark.parametrize("library", ["tapegrad", "tg.compile"])
 def test_bench_measures_what_agrees(work, library):
     assert bench.measured(library, work, 0.0) > 0.0
+
+
+def test_a_rule_that_only_python_is_asked_for_compiles():
+    """`warmup` asks for the kernels of all rules."""
+    assert kernels.require(host._output, FLOAT64.code, reverse=True) is None

@@ -190,7 +190,7 @@ def progress(run: Run) -> Iterator[int]:
             if epoch % 10 == 9:
                 print(f"{run.name:<20} epoch {epoch + 1:2} of {EPOCHS}, loss {run.losses[-1]:.4f}")
         return
-    with tqdm(total=EPOCHS, desc=f"{run.name:<20}", unit="epoch") as bar:
+    with tqdm(total=EPOCHS, desc=f"{run.name:<20}", unit="epoch", disable=None) as bar:
         for epoch in range(EPOCHS):
             yield epoch
             bar.set_postfix(loss=f"{run.losses[-1]:.4f}", refresh=False)

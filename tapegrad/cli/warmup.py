@@ -23,13 +23,13 @@ def main() -> int:
 
 
 def progress(steps: Sequence[Step]) -> Iterable[Step]:
-    """The steps, behind a bar, or plain lines where tqdm is not installed."""
+    """The steps, behind a bar; plain lines where tqdm is not installed, or nobody watches."""
     try:
         from tqdm import tqdm
     except ImportError:
         return lines(steps)
-    bar: Iterable[Step] = tqdm(steps, unit="step", leave=False)
-    return bar
+    bar = tqdm(steps, unit="step", leave=False, disable=None)
+    return lines(steps) if bar.disable else bar
 
 
 def lines(steps: Sequence[Step]) -> Iterator[Step]:

@@ -4,6 +4,8 @@ The escape, not the habit: the sweep stops at such a row, lets Python work on Nu
 are kept by the tape, by the slot of the result.
 """
 
+import math
+
 from tapegrad.dtypes import DTYPES, FLOAT64
 from tapegrad.ops.declare import Host, elementwise
 
@@ -25,7 +27,8 @@ def _function():
 
 
 def _no_rule():
-    """What Python is asked for."""
+    """What Python is asked for. Compiled code has a kernel of it, as of all rules, which nothing runs."""
+    return math.nan
 
 
 FUNCTION = Host(function=_function, arity=3, grad_name="FunctionBackward", partials=(_no_rule,) * 3)
