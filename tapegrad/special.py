@@ -65,10 +65,11 @@ def _named(name: str, op: Any) -> Any:
 
     function.__name__ = function.__qualname__ = name
     function.__module__ = __name__
-    function.__doc__ = op.docstring
+    names = {"x": "input"} if op.arity == 1 else {"a": "input", "b": "other"} if op.arity == 2 else {}
+    function.__doc__ = _elementwise.naming(op.docstring, names)
     if op.scipy and op.arity > 1:
         said = f"The operands are those of `scipy.special.{op.scipy}`, in its order."
-        function.__doc__ = _elementwise.before_examples(op.docstring, said)
+        function.__doc__ = _elementwise.before_examples(function.__doc__, said)
     return function
 
 

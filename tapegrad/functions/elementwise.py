@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import functools
 import math
+import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -24,6 +26,14 @@ _NOT_GIVEN: Any = object()
 Operand = Any  # a Tensor, an array or a number
 
 
+_IN_CODE, _OPERAND = re.compile("`[^`]*`"), re.compile(r"[A-Za-z_]+")
+
+
+def naming(text: str, names: Mapping[str, str]) -> str:
+    """A text whose operands have the names that a function gives them, in what stands as code."""
+    return _IN_CODE.sub(lambda code: _OPERAND.sub(lambda name: names.get(name[0], name[0]), code[0]), text)
+
+
 def before_examples(docstring: str, said: str) -> str:
     """The text of an operation, with more that is said before its examples."""
     text, prompt, examples = docstring.partition(">>> ")
@@ -35,7 +45,8 @@ def _document(function: Any, op: Elementwise, arguments: str) -> Any:
     function.__name__ = function.__qualname__ = op.name
     function.__module__ = "tapegrad"
     said = f"Also a method of Tensor. Broadcasts, promotes dtypes and records as in PyTorch: `{op.name}({arguments})`."
-    function.__doc__ = before_examples(op.docstring or "", said)
+    names = dict(zip("x" if op.arity == 1 else "abc", arguments.split(", "), strict=False))
+    function.__doc__ = before_examples(naming(op.docstring or "", names), said)
     return function
 
 

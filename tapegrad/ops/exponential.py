@@ -162,7 +162,7 @@ def _cbrt(x):
     result=FLOATING,
 )
 def hypot(a, b):
-    """sqrt(a² + b²) without overflow, elementwise; its derivatives at (0, 0) are 0.
+    """`sqrt(a² + b²)` without overflow, elementwise; its derivatives at (0, 0) are 0.
 
     >>> import tapegrad as tg
     >>> tg.hypot(tg.tensor([3.0]), tg.tensor([4.0]))
@@ -358,7 +358,7 @@ def softplus(x):
     in_place=False,
 )
 def logaddexp(a, b):
-    """log(exp(a) + exp(b)), without overflow, elementwise.
+    """`log(exp(a) + exp(b))`, without overflow, elementwise.
 
     >>> import tapegrad as tg
     >>> tg.logaddexp(tg.tensor([0.0, 1.0]), tg.tensor([0.0, 2.0]))
@@ -376,7 +376,7 @@ def logaddexp(a, b):
     in_place=False,
 )
 def logaddexp2(a, b):
-    """log2(2 ** a + 2 ** b), without overflow, elementwise.
+    """`log2(2 ** a + 2 ** b)`, without overflow, elementwise.
 
     >>> import tapegrad as tg
     >>> tg.logaddexp2(tg.tensor([0.0, 1.0]), tg.tensor([0.0, 2.0]))

@@ -12,11 +12,23 @@ from tapegrad.tensor import Tensor
 from tapegrad.xp.operands import array, named, promoted
 
 
-def _named(function: Callable[..., Any], name: str, ours: Callable[..., Any]) -> Callable[..., Any]:
+def _named(
+    function: Callable[..., Any], name: str, ours: Callable[..., Any], operands: tuple[str, ...]
+) -> Callable[..., Any]:
     function.__name__ = function.__qualname__ = name
-    first = (ours.__doc__ or "").strip().partition("\n")[0]
-    function.__doc__ = first or f"The standard's `{name}`, elementwise."
+    first, second = operands[0], operands[-1]
+    names = {"input": first, "other": second, "exponent": second}
+    text = elementwise.naming((ours.__doc__ or "").strip().partition("\n")[0], names)
+    function.__doc__ = _SAID.get(name, text) or f"The standard's `{name}`, elementwise."
     return function
+
+
+# Of which the functions of the package have more arguments.
+_SAID = {
+    "add": "`x1 + x2`, elementwise.",
+    "subtract": "`x1 - x2`, elementwise.",
+    "divide": "`x1 / x2`, elementwise; integers are converted to floating point.",
+}
 
 
 def _of_one(name: str, ours: str | None = None) -> Callable[..., Tensor]:
@@ -25,7 +37,7 @@ def _of_one(name: str, ours: str | None = None) -> Callable[..., Tensor]:
     def function(x: Any, /) -> Tensor:
         return record(array(x))
 
-    return _named(function, name, record)
+    return _named(function, name, record, ("x",))
 
 
 def _of_two(name: str, ours: str | None = None) -> Callable[..., Tensor]:
@@ -35,7 +47,7 @@ def _of_two(name: str, ours: str | None = None) -> Callable[..., Tensor]:
     def function(x1: Any, x2: Any, /) -> Tensor:
         return record(*promoted(x1, x2))
 
-    return _named(function, name, record)
+    return _named(function, name, record, ("x1", "x2"))
 
 
 abs, acos, acosh, asin, asinh = map(_of_one, ("abs", "acos", "acosh", "asin", "asinh"))
