@@ -86,9 +86,13 @@ def _class(name: str, value: type) -> Iterator[str]:
     yield f"class {name}:"
     yield f"    {_cleaned(value)!r}"
     start = inspect.getattr_static(value, "__init__")
+    declared = vars(value).get("__signature__")  # of a layer, which is a function and its options
+    if declared is not None:
+        itself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        declared = declared.replace(parameters=[itself, *declared.parameters.values()])
     if value not in _SHOWN and getattr(start, "__module__", "").startswith("tapegrad"):
-        yield from _function("__init__", start, "    ", "")
-    for member in sorted(_SHOWN.get(value, vars(value))):
+        yield from _function("__init__", start, "    ", "", declared)
+    for member in sorted(set(_SHOWN.get(value, vars(value))) - ({"function"} if declared is not None else set())):
         held = inspect.getattr_static(value, member)
         if (member.startswith("_") and member not in _PROTOCOLS) or not inspect.getdoc(held):
             continue
@@ -102,9 +106,11 @@ def _class(name: str, value: type) -> Iterator[str]:
             yield from _function(member, held, "    ")
 
 
-def _function(name: str, function: Any, indent: str, text: str | None = None) -> Iterator[str]:
+def _function(
+    name: str, function: Any, indent: str, text: str | None = None, declared: inspect.Signature | None = None
+) -> Iterator[str]:
     try:
-        parameters = inspect.signature(function)
+        parameters = declared or inspect.signature(function)
     except (TypeError, ValueError):
         signature = "(*args, **kwargs)"
     else:
