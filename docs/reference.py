@@ -94,7 +94,8 @@ def _class(name: str, value: type) -> Iterator[str]:
         yield from _function("__init__", start, "    ", "", declared)
     for member in sorted(set(_SHOWN.get(value, vars(value))) - ({"function"} if declared is not None else set())):
         held = inspect.getattr_static(value, member)
-        if (member.startswith("_") and member not in _PROTOCOLS) or not inspect.getdoc(held):
+        text = inspect.getdoc(held)
+        if (member.startswith("_") and member not in _PROTOCOLS) or not text or re.fullmatch(r"See `\w+`\.", text):
             continue
         if isinstance(held, property):
             yield "    @property"
