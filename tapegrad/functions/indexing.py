@@ -473,7 +473,12 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 @public
 def select(input: Tensor, dim: int, index: int) -> Tensor:
-    """One slice along a dimension; a view."""
+    """One slice along a dimension; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.select(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), 0, 1)
+    tensor([3., 4.])
+    """
     if not input.ndim:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     at = dimension(dim, input.ndim)
@@ -588,7 +593,12 @@ def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exce
 @public
 @node("MaskedSelectBackward0")
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where a bool tensor is True, in one dimension."""
+    """The elements where a bool tensor is True, in one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.masked_select(tg.tensor([1.0, 2.0, 3.0]), tg.tensor([True, False, True]))
+    tensor([1., 3.])
+    """
     if mask.dtype is not BOOL:
         raise RuntimeError(f"masked_select: expected BoolTensor for mask, but got {mask.dtype}")
     shape = broadcast_shapes("masked_select", [input, mask])
@@ -601,7 +611,13 @@ def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
 def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
 @public
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """The indices of the non-zero elements: a row each, or a vector for each dimension."""
+    """The indices of the non-zero elements: a row each, or a vector for each dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.nonzero(tg.tensor([0.0, 2.0, 3.0]))
+    tensor([[1],
+            [2]])
+    """
     found = np.nonzero(input._array().reshape(input._kind.shape or (1,)))
     if as_tuple:
         return tuple(from_array(np.ascontiguousarray(f)) for f in found)

@@ -108,7 +108,12 @@ def permute(input: Tensor, dims: Sizes) -> Tensor:
 
 @public
 def movedim(input: Tensor, source: Dims, destination: Dims) -> Tensor:
-    """Dimensions moved to other places; a view."""
+    """Dimensions moved to other places; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.movedim(tg.ones(2, 3, 4), 0, 2).shape
+    tapegrad.Size([3, 4, 2])
+    """
     given = {"source": source, "destination": destination}
     places = {name: (dims,) if isinstance(dims, int) else dims for name, dims in given.items()}
     if isinstance(source, int) is not isinstance(destination, int):
@@ -262,7 +267,12 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 @public
 def ravel(input: Tensor) -> Tensor:
-    """All elements in one dimension."""
+    """All elements in one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.ravel(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([1., 2., 3., 4.])
+    """
     return reshape(input, (input._kind.numel,))
 
 
@@ -277,7 +287,12 @@ def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 @public
 def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
-    """Without the dimensions of length 1 (or without those given, where they have it); a view."""
+    """Without the dimensions of length 1 (or without those given, where they have it); a view.
+
+    >>> import tapegrad as tg
+    >>> tg.squeeze(tg.ones(1, 3, 1)).shape
+    tapegrad.Size([3])
+    """
     if dim is _ALL:
         return _squeezed(layout.squeeze, input, tuple(range(input.ndim)))
     return _squeezed(layout.squeeze_dim, input, distinct(dim, input.ndim))
@@ -291,6 +306,11 @@ def expand(input: Tensor, *sizes: Any, size: Sizes | None = None) -> Tensor:
     ------
     RuntimeError
         Where a length is neither 1 nor the one asked for.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([[1.0], [2.0]]).expand(2, 3)
+    tensor([[1., 1., 1.],
+            [2., 2., 2.]])
     """
     wanted = arguments.sizes("expand", sizes, named=size)
     kind = input._kind
@@ -333,7 +353,13 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 @checked
 def broadcast_to(input: Tensor, size: Sizes) -> Tensor:
-    """`expand` to a shape."""
+    """`expand` to a shape.
+
+    >>> import tapegrad as tg
+    >>> tg.broadcast_to(tg.tensor([1.0, 2.0]), (2, 2))
+    tensor([[1., 2.],
+            [1., 2.]])
+    """
     return expand(input, size)
 
 
@@ -369,6 +395,10 @@ def detach(input: Tensor) -> Tensor:
     """A tensor that shares the elements and does not require grad: gradients do not flow through it.
 
     Of a tensor of another thread, it has the elements as they are now.
+
+    >>> import tapegrad as tg
+    >>> tg.ones(2, requires_grad=True).detach().requires_grad
+    False
     """
     if input._tape.thread != get_ident():
         input = imported(current_tape(), input, detached=True)
@@ -396,7 +426,12 @@ def detach_(self: Tensor) -> Tensor:
 
 @public
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The slices along a dimension."""
+    """The slices along a dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.unbind(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    (tensor([1., 2.]), tensor([3., 4.]))
+    """
     at = _indexed("unbind", input, dim)
     index = (slice(None),) * at
     return tuple(input[(*index, i)] for i in range(input._kind.shape[at]))
@@ -451,7 +486,12 @@ def split(tensor: Tensor, split_size_or_sections: Dims, dim: int = 0) -> tuple[T
 
 @public
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` consecutive pieces along a dimension, of equal length but for the last."""
+    """At most `chunks` consecutive pieces along a dimension, of equal length but for the last.
+
+    >>> import tapegrad as tg
+    >>> tg.chunk(tg.arange(5), 2)
+    (tensor([0, 1, 2]), tensor([3, 4]))
+    """
     n = input._kind.shape[_axis("chunk", input, dim)]
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
@@ -468,6 +508,10 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     ------
     IndexError, RuntimeError
         Where `start` is out of range; where `length` is negative or too long.
+
+    >>> import tapegrad as tg
+    >>> tg.narrow(tg.arange(5), 0, 1, 3)
+    tensor([1, 2, 3])
     """
     if isinstance(start, Tensor) and (start.ndim or start.dtype.category != 1):
         raise RuntimeError(f"start must be an 0-dim integral Tensor: narrow({describe(input, start)}), at {location()}")

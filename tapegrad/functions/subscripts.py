@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import operator
 import warnings
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -124,7 +124,7 @@ def expanded(index: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
         if i is not Ellipsis
     )
     if used > len(shape):
-        raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
+        raise IndexError(f"too many indices for tensor of dimension {len(shape)}: {list(shape)}, at {location()}")
     at = next((n for n, i in enumerate(index) if i is Ellipsis), None)
     rest = [slice(None)] * (len(shape) - used)
     if at is None:
@@ -152,7 +152,7 @@ def checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
     if wrong.any():
         if not n:
             raise IndexError(f"index is out of bounds for dimension with size 0: dimension {dim}, at {location()}")
-        raise IndexError(f"index {array[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}")
+        _out_of_bounds(array[wrong].flat[0], n, dim)
     return wrapped
 
 
@@ -226,7 +226,7 @@ def _check_arrays(items: list[Any], shape: tuple[int, ...]) -> None:
                 if n != shape[d + k]:
                     raise IndexError(
                         f"The shape of the mask {list(item.shape)} at index {k} does not match the shape of the "
-                        f"indexed tensor {list(shape)} at index {d + k}"
+                        f"indexed tensor {list(shape)} at index {d + k}: at {location()}"
                     )
             d += item.ndim
             continue
@@ -241,12 +241,16 @@ def _check_arrays(items: list[Any], shape: tuple[int, ...]) -> None:
     except ValueError:
         raise IndexError(
             f"shape mismatch: indexing tensors could not be broadcast together with shapes "
-            f"{', '.join(str(list(s)) for s in wide)}"
+            f"{', '.join(str(list(s)) for s in wide)}, at {location()}"
         ) from None
 
 
 def checked_int(i: int, n: int, dim: int) -> int:
     """A position along a dimension of length `n`, wrapped where it counts from its end."""
     if not -n <= i < n:
-        raise IndexError(f"index {i} is out of bounds for dimension {dim} with size {n}")
+        _out_of_bounds(i, n, dim)
     return i % n
+
+
+def _out_of_bounds(i: int, n: int, dim: int) -> NoReturn:
+    raise IndexError(f"index {i} is out of bounds for dimension {dim} with size {n}, at {location()}")

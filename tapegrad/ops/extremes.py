@@ -89,8 +89,16 @@ def _extremum(name, kernel, vjp, rule, reference, grad_name, doc, form=None):
     return op
 
 
-_OF_SOME = "nan where there is one. Ties share the gradient."
-_LARGEST, _SMALLEST = f"The largest element; {_OF_SOME}", f"The smallest element; {_OF_SOME}"
+_OF_SOME = """ element; nan where there is one. Ties share the gradient.
+
+    >>> import tapegrad as tg
+    >>> tg."""
+_LARGEST = f"""The largest{_OF_SOME}amax(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
+    tensor([3., 4.])
+    """
+_SMALLEST = f"""The smallest{_OF_SOME}amin(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
+    tensor([1., 2.])
+    """
 amax = _extremum("amax", _largest, _share_vjp, _share_rule, np.amax, "AmaxBackward0", _LARGEST, over)
 amin = _extremum("amin", _smallest, _share_vjp, _share_rule, np.amin, "AminBackward0", _SMALLEST, over)
 max_of_all = _extremum("max", _largest, _share_vjp_of_all, _share_rule_of_all, np.max, "MaxBackward1", _LARGEST)
@@ -158,7 +166,12 @@ def _places_of_integers(p, x, y, beats):
     reference=np.argmax,
 )
 def argmax(p, tile, x, y):
-    """The index of the first largest element, or of the first nan; in order, where it is of all."""
+    """The index of the first largest element, or of the first nan; in order, where it is of all.
+
+    >>> import tapegrad as tg
+    >>> tg.argmax(tg.tensor([1.0, 3.0, 2.0]))
+    tensor(1)
+    """
     _places(p, tile, x, y, larger, above)
 
 
@@ -171,5 +184,10 @@ def argmax(p, tile, x, y):
     reference=np.argmin,
 )
 def argmin(p, tile, x, y):
-    """The index of the first smallest element, or of the first nan; in order, where it is of all."""
+    """The index of the first smallest element, or of the first nan; in order, where it is of all.
+
+    >>> import tapegrad as tg
+    >>> tg.argmin(tg.tensor([1.0, 3.0, 2.0]))
+    tensor(0)
+    """
     _places(p, tile, x, y, smaller, below)

@@ -63,7 +63,12 @@ def sum_(x):
     variants={VARIANT: "MeanBackward1"},
 )
 def mean(x):
-    """The arithmetic mean."""
+    """The arithmetic mean.
+
+    >>> import tapegrad as tg
+    >>> tg.mean(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), dim=0)
+    tensor([2., 3.])
+    """
     return x
 
 
@@ -147,13 +152,23 @@ def rms(x):
 
 @reduction(merge=lambda p, q: p or q, start=0, form=over, operand=TRUTH, reference=np.any)
 def any_(x):
-    """True where some element is."""
+    """True where some element is.
+
+    >>> import tapegrad as tg
+    >>> tg.any(tg.tensor([False, True]))
+    tensor(True)
+    """
     return x
 
 
 @reduction(merge=lambda p, q: p and q, start=1, form=over, operand=TRUTH, reference=np.all)
 def all_(x):
-    """True where every element is."""
+    """True where every element is.
+
+    >>> import tapegrad as tg
+    >>> tg.all(tg.tensor([False, True]))
+    tensor(False)
+    """
     return x
 
 
@@ -206,7 +221,12 @@ def _prod_rule(x, y, g, p):
     variants={VARIANT: "ProdBackward1"},
 )
 def prod(p, x, y):
-    """The product."""
+    """The product.
+
+    >>> import tapegrad as tg
+    >>> tg.prod(tg.tensor([2.0, 3.0, 4.0]))
+    tensor(24.)
+    """
     n, inner = p[1], p[2]
     for o in range(p[0]):
         for i in range(inner):

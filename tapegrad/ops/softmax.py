@@ -53,7 +53,12 @@ def _logsumexp_rule(x, y, g, p):
     domain=(domains.reals,),
 )
 def logsumexp(p, tile, x, y):
-    """log(sum(exp(x))), without overflow: the largest element is taken out first."""
+    """log(sum(exp(x))), without overflow: the largest element is taken out first.
+
+    >>> import tapegrad as tg
+    >>> tg.logsumexp(tg.tensor([1000.0, 1000.0]), dim=0)
+    tensor(1000.6931)
+    """
     inner = p[2]
     for o in range(p[0]):
         if inner == 1:
@@ -115,7 +120,12 @@ def _softmax_rule(y, g, p):
     domain=(domains.reals,),
 )
 def softmax(p, tile, x, y):
-    """exp(x) / sum(exp(x)), without overflow."""
+    """exp(x) / sum(exp(x)), without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.softmax(tg.tensor([0.0, 1.0]), dim=0)
+    tensor([0.2689, 0.7311])
+    """
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
@@ -193,7 +203,12 @@ def _log_softmax_rule(y, g, p):
     domain=(domains.reals,),
 )
 def log_softmax(p, tile, x, y):
-    """log(softmax(x)), without overflow."""
+    """log(softmax(x)), without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.log_softmax(tg.tensor([0.0, 1.0]), dim=0)
+    tensor([-1.3133, -0.3133])
+    """
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
