@@ -147,8 +147,14 @@ def _tuple_of_ints(values: Any) -> tuple[int, ...]:
     return taken
 
 
-def sizes(name: str, given: tuple[Any, ...], argument: str = "size") -> tuple[int, ...]:
-    """Ints that are given one by one, or as one sequence: the last parameter `*shape` of a function of this name."""
+def sizes(name: str, given: tuple[Any, ...], argument: str = "size", named: Any = None) -> tuple[int, ...]:
+    """Ints that are given one by one, as one sequence, or by the argument's name, to a function of this name."""
+    if named is not None:
+        if given:
+            raise TypeError(f"{name}() got multiple values for argument '{argument}'")
+        if not isinstance(named, (tuple, list)):
+            raise TypeError(f"{name}(): argument '{argument}' must be tuple of ints, not {_type(named)}")
+        given = (named,)
     values = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
     try:
         return _tuple_of_ints(values)

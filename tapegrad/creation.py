@@ -192,9 +192,9 @@ def random(generator: Any = None) -> np.random.Generator:
     return generator
 
 
-def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
-    """A shape given as numbers or as one sequence of them, of a tensor that can be had."""
-    shape = sizes(name, size)
+def size_of(name: str, given: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
+    """A shape given as numbers, as one sequence of them, or by its name, of a tensor that can be had."""
+    shape = sizes(name, given, named=size)
     if any(n < 0 for n in shape):
         if name == "zeros":
             raise RuntimeError(f"zeros: Dimension size must be non-negative: {list(shape)}")

@@ -16,7 +16,18 @@ from tapegrad.dtypes import BY_NUMPY, FLOAT64, INT32, INT64
 from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
 from tapegrad.functions.matrices import diag_embed
-from tapegrad.functions.shaping import _axis, _of_copy, _sequence, cat, expand, narrow, reshape, stack, transpose
+from tapegrad.functions.shaping import (
+    _axis,
+    _of_copy,
+    _sequence,
+    cat,
+    expand,
+    narrow,
+    reshape,
+    stack,
+    takes_ints,
+    transpose,
+)
 from tapegrad.ops import layout
 from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import cast, promoted
@@ -299,7 +310,11 @@ def tile(input: Tensor, dims: Sizes) -> Tensor:
 
 
 functions["tile"] = tile
-Tensor.tile = shaping._taking_ints(tile, "dims")
+
+
+@takes_ints(tile)
+def _tile(self: Tensor, *given: Any, dims: Sizes | None = None) -> Tensor:
+    return tile(self, sizes("tile", given, "dims", dims))
 
 
 @public
@@ -400,13 +415,12 @@ def _none(dims: Dims) -> tuple[int, ...]:
     return ()
 
 
-def _flip(self: Tensor, *dims: Any) -> Tensor:
-    return flip(self, sizes("flip", dims, "dims"))
-
-
-_flip.__name__, _flip.__doc__ = "flip", flip.__doc__
 functions["flip"] = flip
-Tensor.flip = _flip
+
+
+@takes_ints(flip)
+def _flip(self: Tensor, *given: Any, dims: Sizes | None = None) -> Tensor:
+    return flip(self, sizes("flip", given, "dims", dims))
 
 
 @public

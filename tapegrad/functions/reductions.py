@@ -22,7 +22,7 @@ from tapegrad.functions import elementwise
 from tapegrad.functions.making import converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.kinds import contiguous_strides, kind_of, numbers, seen
-from tapegrad.ops import indexing, reduction
+from tapegrad.ops import extremes, indexing, reduction
 from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
 from tapegrad.recording import (
     MISSED,
@@ -305,8 +305,8 @@ def _positions(where: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> 
     return (where.reshape(outer, inner) * inner + runs).reshape(-1)
 
 
-max = _extremum(reduction.max_of_all, indexing.max_along, reduction.argmax, "max")
-min = _extremum(reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
+max = _extremum(extremes.max_of_all, indexing.max_along, extremes.argmax, "max")
+min = _extremum(extremes.min_of_all, indexing.min_along, extremes.argmin, "min")
 
 
 def norm(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from _thread import get_ident
+from collections.abc import Callable
 from typing import Any, overload
 
 from tapegrad import aliasing, arguments, batched, dtypes, engine, writing
@@ -222,7 +223,7 @@ def reshape(input: Tensor, shape: Sizes) -> Tensor:
     return _reshaped(layout.view, input, _wanted_shape(input, shape))
 
 
-def view(self: Tensor, *shape: Any) -> Tensor:
+def view(self: Tensor, *shape: Any, size: Sizes | None = None, dtype: Any = None) -> Tensor:
     """Another shape for the same elements in order, as a view.
 
     Raises
@@ -230,9 +231,9 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     RuntimeError
         Where the strides do not allow it: use `reshape`.
     """
-    if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
+    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.DType)):
         raise RuntimeError("view(dtype) is not supported: use .to(dtype)")
-    made = _viewed(layout.view, self, _wanted_shape(self, sizes("view", shape)))
+    made = _viewed(layout.view, self, _wanted_shape(self, sizes("view", shape, named=size)))
     if made is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -298,7 +299,7 @@ def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
 
 
 @public
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Sizes | None = None) -> Tensor:
     """Dimensions of length 1 repeated, and new ones in front, without copying; -1 keeps a length.
 
     Raises
@@ -311,7 +312,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     tensor([[1., 1., 1.],
             [2., 2., 2.]])
     """
-    wanted = arguments.sizes("expand", sizes)
+    wanted = arguments.sizes("expand", sizes, named=size)
     kind = input._kind
     missing = len(wanted) - kind.ndim
     if missing < 0:
@@ -362,9 +363,9 @@ def broadcast_to(input: Tensor, size: Sizes) -> Tensor:
     return expand(input, size)
 
 
-def repeat(self: Tensor, *sizes: Any) -> Tensor:
+def repeat(self: Tensor, *sizes: Any, repeats: Sizes | None = None) -> Tensor:
     """The tensor repeated along each dimension, as a copy."""
-    times = arguments.sizes("repeat", sizes, "repeats")
+    times = arguments.sizes("repeat", sizes, "repeats", repeats)
     if any(n < 0 for n in times):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(times)}: repeats {list(times)}")
     if len(times) < self.ndim:
@@ -375,9 +376,9 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
     return _of_copy(layout.view, spread, tuple(t * n for t, n in zip(times, shape, strict=True)))
 
 
-def sum_to_size(self: Tensor, *size: Any) -> Tensor:
-    """Summed over the dimensions that `size` repeats: the adjoint of broadcasting."""
-    shape = size_of("sum_to_size", size)
+def sum_to_size(self: Tensor, *sizes: Any, size: Sizes | None = None) -> Tensor:
+    """Summed over the dimensions that the size repeats: the adjoint of broadcasting."""
+    shape = size_of("sum_to_size", sizes, size)
     kind = self._kind
     if kind.shape == shape:
         return self
@@ -642,21 +643,34 @@ for _method in (expand_as, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
 
 
-def _taking_ints(function: Any, argument: str) -> Any:
-    """The method of a function of a sequence of ints: it takes them one by one too."""
-    name = function.__name__
+def takes_ints(function: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Make what it decorates the method of a function of a sequence of ints: the method takes them one by one too."""
 
-    def taking(self: Tensor, *given: Any) -> Tensor:
-        return function(self, sizes(name, given, argument))
+    def made(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        method.__name__ = method.__qualname__ = name = function.__name__
+        method.__doc__ = function.__doc__
+        setattr(Tensor, name, method)
+        return method
 
-    taking.__name__ = taking.__qualname__ = name
-    taking.__doc__ = function.__doc__
-    return taking
+    return made
 
 
-for _function, _argument in ((permute, "dims"), (reshape, "shape"), (broadcast_to, "size")):
-    functions[_function.__name__] = _function
-    setattr(Tensor, _function.__name__, _taking_ints(_function, _argument))
+functions |= {"permute": permute, "reshape": reshape, "broadcast_to": broadcast_to}
+
+
+@takes_ints(permute)
+def _permute(self: Tensor, *given: Any, dims: Sizes | None = None) -> Tensor:
+    return permute(self, sizes("permute", given, "dims", dims))
+
+
+@takes_ints(reshape)
+def _reshape(self: Tensor, *given: Any, shape: Sizes | None = None) -> Tensor:
+    return reshape(self, sizes("reshape", given, "shape", shape))
+
+
+@takes_ints(broadcast_to)
+def _broadcast_to(self: Tensor, *given: Any, size: Sizes | None = None) -> Tensor:
+    return broadcast_to(self, sizes("broadcast_to", given, named=size))
 
 
 def _transposed(self: Tensor) -> Tensor:
