@@ -301,6 +301,12 @@ class Polynomial:
     def sort(self, a, b, c):
         return self.a * (a + b + c)
 
+    def __getitem__(self, k):
+        return self.a * self.w[k]
+
+    def __setitem__(self, k, value):
+        self.w[k] = self.a * value
+
     @property
     def double(self):
         return 2 * self.a
@@ -331,6 +337,32 @@ def classes(x):
     p.double = p.double
     like_arrays = p.mean(x[3]) + p.sort(1.0, 2.0, 3.0)
     return like_arrays + p.at(x[1]) + p.n * x[0] + Holder(Polynomial(0.0, np.array([x[2]])), x[2]).product()
+
+
+@njit
+def products(x, n):
+    for k in range(n):
+        yield x[0] * x[k]
+
+
+def gradient_of_unseen_calls(x):
+    return [7 + 3 * x[0] + x.sum() + x[1] + x[2] + x[3], 1 + 2 * x[0], 1 + 2 * x[0], 1 + 2 * x[0]]
+
+
+@case("sums in loops that run methods and generators without a call", gradient_of_unseen_calls)
+def unseen_calls(x):
+    p = Polynomial(x[0], x.copy())
+    total = 0.0
+    for _ in range(3):
+        total += p.double
+    for k in range(4):
+        total += p[k]
+    for _, y in enumerate(products(x, 3)):
+        total += y
+    for k in range(4):
+        p[k] = x[k]
+        total += x[k]
+    return total + p.w[3]
 
 
 @structref.register

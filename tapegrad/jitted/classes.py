@@ -24,7 +24,7 @@ from numba.typed import Dict, List
 
 from tapegrad import trees
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import Active, holds_active, is_instance
+from tapegrad.jitted.active import Active, fields_of, holds_active, is_instance
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import give_back, keep, own, strip
@@ -124,7 +124,7 @@ def _arrays_in(instance: Any) -> list[np.ndarray]:
     kind = typeof(instance)
     return [
         found
-        for name, field in (_fields(kind) or {}).items()
+        for name, field in (fields_of(kind) or {}).items()
         if isinstance(field, types.Array) or is_instance(field)
         for value in [_getter(name)(instance)]
         for found in ([value] if isinstance(field, types.Array) else _arrays_in(value))
@@ -145,7 +145,7 @@ def copied(x):
 def _copied(x):
     if is_instance(x):
         scope = {"new": structref.new, "made": x, "maker": _maker(x), "copied": copied}
-        lines = ["def over(x):", f" y = {_new(x)}", *(f" y.{name} = copied(x.{name})" for name in _fields(x) or ())]
+        lines = ["def over(x):", f" y = {_new(x)}", *(f" y.{name} = copied(x.{name})" for name in fields_of(x) or ())]
         return define("\n".join([*lines, " return y"]), "over", scope)
     if isinstance(x, (types.Array, types.ListType, types.DictType)):
         return lambda x: x.copy()
@@ -159,13 +159,6 @@ def copy_of(instance):
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
-
-
-def _fields(kind: Any) -> dict[str, Any] | None:
-    """The fields of an instance's type; None of another."""
-    if isinstance(kind, types.ClassInstanceType):
-        return dict(kind.struct)
-    return dict(kind.field_dict) if isinstance(kind, types.StructRef) else None
 
 
 def _active_instance(kind: Any, active: Active) -> Any:
@@ -204,14 +197,14 @@ def _own_instance(x: Any, kind: Active) -> Callable[..., Any]:
     lines = [
         "def over(kind, x):",
         f" y = {_new(made)}",
-        *(f" y.{name} = own(kind, x.{name})" for name in _fields(x) or ()),
+        *(f" y.{name} = own(kind, x.{name})" for name in fields_of(x) or ()),
     ]
     over: Callable[..., Any] = define("\n".join([*lines, " return y"]), "over", scope)
     return over
 
 
 def _give_back_instance(x: Any) -> Callable[..., Any]:
-    fields = _fields(x) or {}
+    fields = fields_of(x) or {}
     lines = [f" x.{name} = returned(x.{name}, lifted.{name})" for name in fields]
     text = "\n".join(["def over(x, lifted):", *lines, " return None"])
     over: Callable[..., Any] = define(text, "over", {"returned": returned})
@@ -234,7 +227,7 @@ def _returned(x, lifted):
             return x
 
         return array_returned
-    if _fields(x) is not None or isinstance(x, (types.ListType, types.DictType)):
+    if fields_of(x) is not None or isinstance(x, (types.ListType, types.DictType)):
 
         def written(x, lifted):
             give_back(x, lifted)
