@@ -76,6 +76,8 @@ def may_be_none(x):
     for v in x:
         if best is None or v > best:
             best = v
+    if best is not None:
+        best += 0 * x[2]
     return best * x[1] if found is None else found
 
 
@@ -337,6 +339,41 @@ def classes(x):
     p.double = p.double
     like_arrays = p.mean(x[3]) + p.sort(1.0, 2.0, 3.0)
     return like_arrays + p.at(x[1]) + p.n * x[0] + Holder(Polynomial(0.0, np.array([x[2]])), x[2]).product()
+
+
+later = nb.deferred_type()
+
+
+@jitclass([("value", nb.float64), ("left", nb.optional(later)), ("weight", nb.optional(nb.float64))])
+class Node:
+    def __init__(self, value):
+        self.value = value
+        self.left = None
+        self.weight = None
+
+
+later.define(Node.class_type.instance_type)
+
+
+def gradient_of_linked(x):
+    return [2 * x[0] + 4 * x[3], 2 * x[1], 2 * x[2], 2 * x[3] + 4 * x[0]]
+
+
+@case("jitclass of nodes, and fields that may be None", gradient_of_linked)
+def linked(x):
+    node = Node(x[0])
+    for v in x[1:]:
+        above = Node(v)
+        above.left = node
+        node = above
+    node.weight = 4.0 * node.value
+    total = 0.0
+    while True:
+        total += node.value**2
+        below = node.left
+        if below is None:
+            return total + (Node(x[3] * 4.0) if node.weight is None else node).value * x[0]
+        node = below
 
 
 @njit

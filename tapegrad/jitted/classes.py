@@ -78,12 +78,28 @@ def _active_field(original: Any, field: Any, kind: Active) -> Any:
         return types.DictType(field.key_type, _active_field(original, field.value_type, kind))
     if isinstance(field, types.BaseTuple) and not isinstance(field, types.BaseNamedTuple):
         return types.BaseTuple.from_types([_active_field(original, part, kind) for part in field])
-    if isinstance(field, (types.Optional, types.DeferredType)):
-        raise NotDifferentiableError(
-            f"the jitclass `{original.class_name}`, which has a field of type {field}",
-            where_is_function(original.jit_methods["__init__"].py_func), "use arrays or tuples",
-        )  # fmt: skip
+    if isinstance(field, types.Optional):
+        return types.Optional(_active_field(original, field.type, kind))
+    if isinstance(field, types.DeferredType):
+        return _deferred(original, field, kind)
     return field
+
+
+class ActiveDeferred(types.DeferredType):  # type: ignore[misc]
+    """What stands for a type that was declared before it was known: of a node of a tree that has nodes, say."""
+
+    def __init__(self, original: Any, field: Any, kind: Active) -> None:
+        super().__init__()
+        self.known = original, field, kind
+
+    def get(self) -> Any:
+        """The type, which is asked for when all are known."""
+        original, field, kind = self.known
+        return _active_field(original, field.get(), kind)
+
+
+_deferred = functools.cache(ActiveDeferred)
+register_model(ActiveDeferred)(models.DeferredStructModel)
 
 
 class _Replacement:
@@ -164,6 +180,12 @@ def copy_of(instance):
 def _active_instance(kind: Any, active: Active) -> Any:
     """The type of instances that stand for others."""
     if isinstance(kind, types.ClassInstanceType):
+        for field in kind.struct.values():
+            if isinstance(field, (types.Optional, types.DeferredType)):
+                raise NotDifferentiableError(
+                    f"an instance of the jitclass `{kind.classname}` as an argument, which has a field of type {field}",
+                    where_is_function(kind.jit_methods["__init__"].py_func), "make it inside of the function",
+                )  # fmt: skip
         return active_class(kind.class_type, active).instance_type
     return type(kind)([(name, _active_field(kind, field, active)) for name, field in kind._fields])
 
