@@ -463,6 +463,13 @@ def made_by_class(x):
     return made[0] * made[1]
 
 
+@case("the classes of NumPy's integers", lambda x: [1, -1, 2 * 3, 2])
+def whole_numbers(x):
+    kept = np.zeros(2, np.int32)
+    kept[np.uint8(x[1])] = np.int32(x[2])
+    return x[0] * np.int64(x[0] + 0.5) + kept[0] * x[2] * 2 + x[3] * (np.int8(x[3] - 2.5) + 5) - x[1] * np.bool_(x[3])
+
+
 # --- all of them ------------------------------------------------------------------------------------------------------
 
 

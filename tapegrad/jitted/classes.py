@@ -85,7 +85,7 @@ def _active_field(original: Any, field: Any, kind: Active) -> Any:
     return field
 
 
-class ActiveDeferred(types.DeferredType):  # type: ignore[misc]
+class ActiveDeferred(types.DeferredType):  # type: ignore[misc, name-defined]
     """What stands for a type that was declared before it was known: of a node of a tree that has nodes, say."""
 
     def __init__(self, original: Any, field: Any, kind: Active) -> None:
