@@ -76,6 +76,8 @@ def may_be_none(x):
     for v in x:
         if best is None or v > best:
             best = v
+    if best is not None:
+        best += 0 * x[2]
     return best * x[1] if found is None else found
 
 
@@ -301,6 +303,12 @@ class Polynomial:
     def sort(self, a, b, c):
         return self.a * (a + b + c)
 
+    def __getitem__(self, k):
+        return self.a * self.w[k]
+
+    def __setitem__(self, k, value):
+        self.w[k] = self.a * value
+
     @property
     def double(self):
         return 2 * self.a
@@ -331,6 +339,67 @@ def classes(x):
     p.double = p.double
     like_arrays = p.mean(x[3]) + p.sort(1.0, 2.0, 3.0)
     return like_arrays + p.at(x[1]) + p.n * x[0] + Holder(Polynomial(0.0, np.array([x[2]])), x[2]).product()
+
+
+later = nb.deferred_type()
+
+
+@jitclass([("value", nb.float64), ("left", nb.optional(later)), ("weight", nb.optional(nb.float64))])
+class Node:
+    def __init__(self, value):
+        self.value = value
+        self.left = None
+        self.weight = None
+
+
+later.define(Node.class_type.instance_type)
+
+
+def gradient_of_linked(x):
+    return [2 * x[0] + 4 * x[3], 2 * x[1], 2 * x[2], 2 * x[3] + 4 * x[0]]
+
+
+@case("jitclass of nodes, and fields that may be None", gradient_of_linked)
+def linked(x):
+    node = Node(x[0])
+    for v in x[1:]:
+        above = Node(v)
+        above.left = node
+        node = above
+    node.weight = 4.0 * node.value
+    total = 0.0
+    while True:
+        total += node.value**2
+        below = node.left
+        if below is None:
+            return total + (Node(x[3] * 4.0) if node.weight is None else node).value * x[0]
+        node = below
+
+
+@njit
+def products(x, n):
+    for k in range(n):
+        yield x[0] * x[k]
+
+
+def gradient_of_unseen_calls(x):
+    return [7 + 3 * x[0] + x.sum() + x[1] + x[2] + x[3], 1 + 2 * x[0], 1 + 2 * x[0], 1 + 2 * x[0]]
+
+
+@case("sums in loops that run methods and generators without a call", gradient_of_unseen_calls)
+def unseen_calls(x):
+    p = Polynomial(x[0], x.copy())
+    total = 0.0
+    for _ in range(3):
+        total += p.double
+    for k in range(4):
+        total += p[k]
+    for _, y in enumerate(products(x, 3)):
+        total += y
+    for k in range(4):
+        p[k] = x[k]
+        total += x[k]
+    return total + p.w[3]
 
 
 @structref.register
@@ -392,6 +461,13 @@ def made_by_class(x):
     made[0] = kind(2) * x[1] * kind(x[0])
     made[1] = made.dtype.type(3) * x[2] + x.dtype.type(x[3]) ** 2
     return made[0] * made[1]
+
+
+@case("the classes of NumPy's integers", lambda x: [1, -1, 2 * 3, 2])
+def whole_numbers(x):
+    kept = np.zeros(2, np.int32)
+    kept[np.uint8(x[1])] = np.int32(x[2])
+    return x[0] * np.int64(x[0] + 0.5) + kept[0] * x[2] * 2 + x[3] * (np.int8(x[3] - 2.5) + 5) - x[1] * np.bool_(x[3])
 
 
 # --- all of them ------------------------------------------------------------------------------------------------------

@@ -240,6 +240,13 @@ def is_instance(kind: Any) -> bool:
     return isinstance(kind, (types.ClassInstanceType, types.StructRef))
 
 
+def fields_of(kind: Any) -> dict[str, Any] | None:
+    """The fields of an instance's type; None of another."""
+    if isinstance(kind, types.ClassInstanceType):
+        return dict(kind.struct)
+    return dict(kind.field_dict) if isinstance(kind, types.StructRef) else None
+
+
 def is_narrow_array(kind: Any) -> bool:
     """Whether a type is that of an array of single precision with derivatives."""
     return isinstance(kind, types.Array) and isinstance(kind.dtype, Narrow)

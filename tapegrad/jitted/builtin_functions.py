@@ -15,7 +15,7 @@ from tapegrad.jitted.active import Active, Complex, Narrow, NumberClass
 from tapegrad.jitted.checking import ALLOWED
 from tapegrad.jitted.inner import OPTIONS
 from tapegrad.jitted.library import replaces
-from tapegrad.jitted.lifting import value_of
+from tapegrad.jitted.lifting import strip, value_of
 
 
 @overload_method(Active, "__hash__", jit_options=OPTIONS)
@@ -85,6 +85,33 @@ def remove(items, x):
 @lower_builtin(NumberClass, types.Any)
 def _converted(context: Any, builder: Any, sig: Any, args: Any) -> Any:
     return context.cast(builder, args[0], sig.args[0], sig.return_type)
+
+
+def _declare_whole(kind: Any) -> None:
+    """The class of NumPy's integers of a type, or of its bools, of a number with derivatives: of its value."""
+
+    @infer
+    class _Whole(AbstractTemplate):
+        key = types.NumberClass(kind)
+
+        def generic(self, args: Any, kws: Any) -> Any:
+            is_one = len(args) == 1 and not kws and isinstance(args[0], (Active, Narrow))
+            return signature(kind, args[0]) if is_one else None
+
+
+for _kind in (*types.integer_domain, types.boolean):
+    _declare_whole(_kind)
+
+
+@lower_builtin(types.NumberClass, Active)
+@lower_builtin(types.NumberClass, Narrow)
+def _as_whole(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def plain(x):
+        return strip(x)
+
+    given = types.float32 if isinstance(sig.args[0], Narrow) else types.float64
+    value = context.compile_internal(builder, plain, signature(given, *sig.args), args)
+    return context.cast(builder, value, given, sig.return_type)
 
 
 @infer_getattr

@@ -93,7 +93,7 @@ def _check_call(kind: Any, loc: Any) -> None:
         name = kind.dispatcher.py_func.__name__
     elif isinstance(kind, types.TypeRef) and kind.instance_type in (types.ListType, types.DictType):
         return  # typed lists, and dictionaries, of what is put into them
-    elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass, NumberClass, Choice)):
+    elif isinstance(kind, (types.RecursiveCall, types.NamedTupleClass, types.NumberClass, NumberClass, Choice)):
         return
     elif getattr(kind, "is_active", False):
         return  # a class whose instances hold active scalars: `classes.py`

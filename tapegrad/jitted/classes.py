@@ -24,7 +24,7 @@ from numba.typed import Dict, List
 
 from tapegrad import trees
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.active import Active, holds_active, is_instance
+from tapegrad.jitted.active import Active, fields_of, holds_active, is_instance
 from tapegrad.jitted.errors import NotDifferentiableError, where_is_function
 from tapegrad.jitted.inner import OPTIONS, define
 from tapegrad.jitted.lifting import give_back, keep, own, strip
@@ -78,12 +78,28 @@ def _active_field(original: Any, field: Any, kind: Active) -> Any:
         return types.DictType(field.key_type, _active_field(original, field.value_type, kind))
     if isinstance(field, types.BaseTuple) and not isinstance(field, types.BaseNamedTuple):
         return types.BaseTuple.from_types([_active_field(original, part, kind) for part in field])
-    if isinstance(field, (types.Optional, types.DeferredType)):
-        raise NotDifferentiableError(
-            f"the jitclass `{original.class_name}`, which has a field of type {field}",
-            where_is_function(original.jit_methods["__init__"].py_func), "use arrays or tuples",
-        )  # fmt: skip
+    if isinstance(field, types.Optional):
+        return types.Optional(_active_field(original, field.type, kind))
+    if isinstance(field, types.DeferredType):
+        return _deferred(original, field, kind)
     return field
+
+
+class ActiveDeferred(types.DeferredType):  # type: ignore[misc, name-defined]
+    """What stands for a type that was declared before it was known: of a node of a tree that has nodes, say."""
+
+    def __init__(self, original: Any, field: Any, kind: Active) -> None:
+        super().__init__()
+        self.known = original, field, kind
+
+    def get(self) -> Any:
+        """The type, which is asked for when all are known."""
+        original, field, kind = self.known
+        return _active_field(original, field.get(), kind)
+
+
+_deferred = functools.cache(ActiveDeferred)
+register_model(ActiveDeferred)(models.DeferredStructModel)
 
 
 class _Replacement:
@@ -124,7 +140,7 @@ def _arrays_in(instance: Any) -> list[np.ndarray]:
     kind = typeof(instance)
     return [
         found
-        for name, field in (_fields(kind) or {}).items()
+        for name, field in (fields_of(kind) or {}).items()
         if isinstance(field, types.Array) or is_instance(field)
         for value in [_getter(name)(instance)]
         for found in ([value] if isinstance(field, types.Array) else _arrays_in(value))
@@ -145,7 +161,7 @@ def copied(x):
 def _copied(x):
     if is_instance(x):
         scope = {"new": structref.new, "made": x, "maker": _maker(x), "copied": copied}
-        lines = ["def over(x):", f" y = {_new(x)}", *(f" y.{name} = copied(x.{name})" for name in _fields(x) or ())]
+        lines = ["def over(x):", f" y = {_new(x)}", *(f" y.{name} = copied(x.{name})" for name in fields_of(x) or ())]
         return define("\n".join([*lines, " return y"]), "over", scope)
     if isinstance(x, (types.Array, types.ListType, types.DictType)):
         return lambda x: x.copy()
@@ -161,16 +177,15 @@ def copy_of(instance):
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def _fields(kind: Any) -> dict[str, Any] | None:
-    """The fields of an instance's type; None of another."""
-    if isinstance(kind, types.ClassInstanceType):
-        return dict(kind.struct)
-    return dict(kind.field_dict) if isinstance(kind, types.StructRef) else None
-
-
 def _active_instance(kind: Any, active: Active) -> Any:
     """The type of instances that stand for others."""
     if isinstance(kind, types.ClassInstanceType):
+        for field in kind.struct.values():
+            if isinstance(field, (types.Optional, types.DeferredType)):
+                raise NotDifferentiableError(
+                    f"an instance of the jitclass `{kind.classname}` as an argument, which has a field of type {field}",
+                    where_is_function(kind.jit_methods["__init__"].py_func), "make it inside of the function",
+                )  # fmt: skip
         return active_class(kind.class_type, active).instance_type
     return type(kind)([(name, _active_field(kind, field, active)) for name, field in kind._fields])
 
@@ -204,14 +219,14 @@ def _own_instance(x: Any, kind: Active) -> Callable[..., Any]:
     lines = [
         "def over(kind, x):",
         f" y = {_new(made)}",
-        *(f" y.{name} = own(kind, x.{name})" for name in _fields(x) or ()),
+        *(f" y.{name} = own(kind, x.{name})" for name in fields_of(x) or ()),
     ]
     over: Callable[..., Any] = define("\n".join([*lines, " return y"]), "over", scope)
     return over
 
 
 def _give_back_instance(x: Any) -> Callable[..., Any]:
-    fields = _fields(x) or {}
+    fields = fields_of(x) or {}
     lines = [f" x.{name} = returned(x.{name}, lifted.{name})" for name in fields]
     text = "\n".join(["def over(x, lifted):", *lines, " return None"])
     over: Callable[..., Any] = define(text, "over", {"returned": returned})
@@ -234,7 +249,7 @@ def _returned(x, lifted):
             return x
 
         return array_returned
-    if _fields(x) is not None or isinstance(x, (types.ListType, types.DictType)):
+    if fields_of(x) is not None or isinstance(x, (types.ListType, types.DictType)):
 
         def written(x, lifted):
             give_back(x, lifted)

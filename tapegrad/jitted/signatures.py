@@ -145,8 +145,9 @@ def _declare_in_place(function: Any, copying: Any) -> Any:
         key = in_place
 
         def generic(self, args: Any, kws: Any) -> Any:
-            is_of_scalars = all(isinstance(a, (Active, Complex, Narrow, types.Complex, *PASSIVE)) for a in args)
-            if is_of_scalars and any(isinstance(a, (Active, Complex, Narrow)) for a in args):
+            kinds = [a.type if isinstance(a, types.Optional) else a for a in args]
+            is_of_scalars = all(isinstance(a, (Active, Complex, Narrow, types.Complex, *PASSIVE)) for a in kinds)
+            if is_of_scalars and any(isinstance(a, (Active, Complex, Narrow)) for a in kinds):
                 return self.context.resolve_function_type(copying, args, {})
             if any(isinstance(a, types.Array) and isinstance(a.dtype, (Active, Complex, Narrow)) for a in args):
                 return None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from numba.core import ir, types
 
-from tapegrad.jitted.active import holds_active
+from tapegrad.jitted.active import fields_of, holds_active, is_instance
 from tapegrad.jitted.names import PIECEWISE
 from tapegrad.jitted.plan import Place, Plan
 
@@ -53,7 +53,7 @@ def _only_adds(plan: Plan, loop: Any) -> bool:
     for label in loop.body:
         for statement in plan.blocks[label].body:
             value = statement.value if isinstance(statement, ir.Assign) else None
-            if isinstance(value, ir.Yield):
+            if isinstance(value, ir.Yield) or _runs_users_code(plan, statement, value):
                 return False
             if not isinstance(value, ir.Expr):
                 continue
@@ -68,9 +68,26 @@ def _only_adds(plan: Plan, loop: Any) -> bool:
                     return False
             elif value.op not in _SILENT and _meets_active(plan, value, statement):
                 return False
-            if any(isinstance(plan.typemap[v.name], types.Generator) for v in value.list_vars()):
-                return False
     return True
+
+
+def _runs_users_code(plan: Plan, statement: Any, value: Any) -> bool:
+    """Whether a statement that is no call may run code of the user's: a generator's, or an instance's methods."""
+    if isinstance(statement, (ir.Del, ir.Branch)) or isinstance(value, ir.Var):
+        return False
+    kinds = [plan.typemap[v.name] for v in statement.list_vars() if v.name in plan.typemap]
+    if any(map(_has_generator, kinds)):
+        return True
+    access = statement if isinstance(statement, ir.SetAttr) else value
+    is_access = access is statement or (isinstance(value, ir.Expr) and value.op == "getattr")
+    attribute = access.attr if is_access else None
+    return any(is_instance(kind) and attribute not in (fields_of(kind) or ()) for kind in kinds)
+
+
+def _has_generator(kind: Any) -> bool:
+    """Whether a type is that of a generator, or of what goes through one."""
+    sources = getattr(kind, "source_types", ()) or [getattr(kind, "source_type", None)]
+    return isinstance(kind, types.Generator) or any(_has_generator(source) for source in sources if source is not None)
 
 
 def _meets_active(plan: Plan, value: Any, statement: Any) -> bool:
