@@ -4,6 +4,7 @@ The value is the plain call's to the last bit; the gradient is that of the same 
 Python, or a formula where Python's complex numbers can't run it.
 """
 
+import heapq
 from collections import namedtuple
 
 import numba as nb
@@ -135,6 +136,17 @@ def sorted_by_key(x):
     pairs.sort(reverse=True)
     of_pairs = pairs[0][0] * 5 - pairs[1][0] * 7 + pairs[3][1]
     return items[0] * 2 + items[1] + sorted(x, key=minus)[3] * 3 + of_pairs
+
+
+@case("tuples in lists and dictionaries that begin without derivatives", lambda x: [0, x[3], 0, 4 + x[1]])
+def queue(x):
+    waiting = [(0.0, 0)]
+    for i in range(4):
+        heapq.heappush(waiting, (x[i], i))
+    y, i = heapq.heappop(waiting)
+    of_one = {0: (1.0, 0)}
+    of_one[0] = (x[1], 1)
+    return y * (i + 1) + of_one[0][0] * x[3]
 
 
 @case("map and filter", lambda x: [2 * x[0] + 1, 2 * x[1] + 1, 2 * x[2] + 1, 2 * x[3]])

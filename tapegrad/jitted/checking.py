@@ -123,13 +123,22 @@ def _check_call(kind: Any, loc: Any) -> None:
     )  # fmt: skip
 
 
+def _promoted(kind: Active, x: Any, within: bool) -> Any:
+    """The type of a number with derivatives for that of a float, or of a complex number; of tuples, `within` them."""
+    if within and isinstance(x, types.BaseTuple) and not isinstance(x, types.BaseNamedTuple):
+        return types.BaseTuple.from_types([_promoted(kind, part, within) for part in x]) if len(x) else x
+    if x == types.complex128:
+        return Complex(kind)
+    return (Narrow(kind) if x == types.float32 else kind) if isinstance(x, types.Float) else x
+
+
 @functools.cache
-def promote_to(kind: Active) -> Any:
+def promote_to(kind: Active, within: bool) -> Any:
     """A function for jitted code: a float, or a complex number, as an active one, all else as it is."""
 
     @intrinsic
     def convert(typingctx: Any, x: Any) -> Any:
-        made = Complex(kind) if isinstance(x, types.Complex) else Narrow(kind) if x == types.float32 else kind
+        made = _promoted(kind, x, within)
         return made(x), lambda context, builder, sig, args: context.cast(builder, args[0], sig.args[0], made)
 
     def promote(x):
@@ -137,8 +146,7 @@ def promote_to(kind: Active) -> Any:
 
     @overload(promote, OPTIONS)
     def _promote(x):
-        is_number = isinstance(x, types.Float) or x == types.complex128
-        return (lambda x: convert(x)) if is_number else (lambda x: x)
+        return (lambda x: x) if _promoted(kind, x, within) == x else (lambda x: convert(x))
 
     make_known(promote)
     return promote

@@ -547,7 +547,8 @@ class _Rewriter:
                 ], value.loc)  # fmt: skip
             elif function is None and isinstance(definition, ir.Expr) and definition.op == "getattr":
                 if definition.attr in ("append", "insert", "add", "__setitem__"):  # this of comprehensions
-                    value.args = [self.promoted(a, statement, before) for a in value.args]
+                    of_set = definition.attr == "add"
+                    value.args = [self.promoted(a, statement, before, not of_set) for a in value.args]
                 method = METHODS.get(definition.attr)
                 if method is not None and method.takes(value):
                     called = self.variable(
@@ -556,13 +557,13 @@ class _Rewriter:
                     arguments = [definition.value, *value.args]
                     statement.value = ir.Expr.call(called, arguments, value.kws, value.loc, vararg=value.vararg)
         elif value.op in ("build_list", "build_set"):
-            value.items = [self.promoted(item, statement, before) for item in value.items]
+            value.items = [self.promoted(item, statement, before, value.op == "build_list") for item in value.items]
         elif value.op == "build_map":
-            value.items = [(key, self.promoted(item, statement, before)) for key, item in value.items]
+            value.items = [(key, self.promoted(item, statement, before, True)) for key, item in value.items]
 
-    def promoted(self, item: Any, statement: Any, before: list[Any]) -> Any:
-        """An item of a list: a float becomes active, since what is put there later may be."""
-        return self.of(checking.promote_to(self.kind), item, statement, before)
+    def promoted(self, item: Any, statement: Any, before: list[Any], within: bool = False) -> Any:
+        """An item of a list: a float becomes active, since what is put there later may be; `within` tuples, too."""
+        return self.of(checking.promote_to(self.kind, within), item, statement, before)
 
     def is_dictionary(self, variable: Any) -> bool:
         """Whether a variable may be a dictionary that was made here, whose type Numba takes from what is put in."""
