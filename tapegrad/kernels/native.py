@@ -280,7 +280,10 @@ def inlined(
             from numba import njit
 
             of_users = by_address and not is_core(function)  # then it is compiled as Numba compiles their functions
-            if CHECKED or of_users:
+            if of_users:  # without what Python would call it by, for which it would get machine code of its own
+                options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+                rebound = njit(error_model="numpy", nogil=True, **options)(rebound)
+            elif CHECKED:
                 rebound = njit(error_model="numpy", nogil=True)(rebound)
             else:
                 rebound = part_compiler()[0](rebound)
