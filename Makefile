@@ -4,9 +4,10 @@ PYTHON ?= python3
 TORCH ?= torch==2.13.0
 BIN := .venv/bin
 # A process a processor, and each file in one: its fixtures and caches are shared. One that crashes ends the run.
-PARALLEL := -n auto --dist loadfile --max-worker-restart=0
+PARALLEL := -p xdist -n auto --dist loadfile --max-worker-restart=0
+TESTS := $(BIN)/python -m pytest -p hypothesispytest $(PARALLEL)
 EXTRAS_OF_DEV := bench demo docs notebooks test
-NBMAKE := JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest --nbmake --nbmake-kernel=python3
+NBMAKE := JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest -p nbmake --nbmake --nbmake-kernel=python3
 MEASURING := notebooks/11_how_fast_and_why.ipynb
 ASV := $(BIN)/asv
 BASE ?= main
@@ -15,6 +16,7 @@ ASV_RUN := $(ASV) run --config asv_benchmarks/asv.conf.json --python=same --show
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
+export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1 # each process of the tests would import what notebooks are run by
 
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
 .DELETE_ON_ERROR:
@@ -30,7 +32,7 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 	$(BIN)/python -m tapegrad demo
 
 test: .venv/test.stamp # run the tests, on all processors
-	$(BIN)/python -m pytest $(PARALLEL)
+	$(TESTS)
 
 check: .venv/dev.stamp test test-modes lint types floors notebooks docs bench-quick # all that must pass before a merge
 
@@ -56,7 +58,7 @@ docs: .venv/docs.stamp # draw and build the pages, strictly: docs/build/site/ind
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --config-file docs/mkdocs.yml
 
 parity: .venv/torch.stamp # run the tests that compare with PyTorch
-	$(BIN)/python -m pytest $(PARALLEL) tests/parity tests/test_tutorials.py
+	$(TESTS) tests/parity tests/test_tutorials.py
 
 operators: .venv/torch.stamp # PyTorch's own table of operators: writes tests/parity/OPERATORS.md
 	$(BIN)/python -m tests.parity.operator_table
@@ -71,25 +73,25 @@ test-distributed: .venv/test.stamp .venv/distributed.stamp .venv/mpi.stamp # sum
 test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick # the tests in debug modes, in short
 
 test-boundscheck: .venv/test.stamp # the tests, with every index in compiled code checked
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
+	NUMBA_BOUNDSCHECK=1 $(TESTS) --ignore=tests/parity
 
 test-boundscheck-quick: .venv/test.stamp # those of them that sweep: loops of single operations have no indices to check
-	NUMBA_BOUNDSCHECK=1 $(BIN)/python -m pytest $(PARALLEL) tests/test_regions.py tests/test_scalars.py
+	NUMBA_BOUNDSCHECK=1 $(TESTS) tests/test_regions.py tests/test_scalars.py
 
 test-nojit: .venv/test.stamp # the tests marked nojit, with kernels run by Python itself
-	NUMBA_DISABLE_JIT=1 $(BIN)/python -m pytest $(PARALLEL) -m nojit $$(grep -l mark.nojit tests/*.py)
+	NUMBA_DISABLE_JIT=1 $(TESTS) -m nojit $$(grep -l mark.nojit tests/*.py)
 
 test-memory: .venv/test.stamp # the tests, with memory that kernels are given filled and guarded
-	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) --ignore=tests/parity
+	TAPEGRAD_DEBUG=memory $(TESTS) --ignore=tests/parity
 
 test-memory-quick: .venv/test.stamp # those of them that lay out operands, and sweep regions, in all ways
-	TAPEGRAD_DEBUG=memory $(BIN)/python -m pytest $(PARALLEL) $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
+	TAPEGRAD_DEBUG=memory $(TESTS) $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
 
 test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at every chance
-	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest $(PARALLEL) -m 'not roomy'
+	TAPEGRAD_DEBUG=small $(TESTS) -m 'not roomy'
 
 test-small-quick: .venv/test.stamp # some of them
-	TAPEGRAD_DEBUG=small $(BIN)/python -m pytest $(PARALLEL) -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
+	TAPEGRAD_DEBUG=small $(TESTS) -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
 		tests/test_storage.py tests/test_loops.py tests/test_errors.py
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast

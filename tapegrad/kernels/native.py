@@ -25,7 +25,7 @@ import numpy as np
 from tapegrad import foreign, interrupts, locks, vectormath
 from tapegrad.dtypes import BOOL, DTYPES
 from tapegrad.kernels import cache, digests, records
-from tapegrad.kernels.parts import expanded, is_core, part_compiler
+from tapegrad.kernels.parts import expanded, is_core, part_compiler, scalar_compiler
 from tapegrad.memory import is_record, parts, records_of
 
 JIT = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
@@ -280,7 +280,10 @@ def inlined(
             from numba import njit
 
             of_users = by_address and not is_core(function)  # then it is compiled as Numba compiles their functions
-            if CHECKED or of_users:
+            if of_users:  # without what Python would call it by, for which it would get machine code of its own
+                options = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+                rebound = njit(error_model="numpy", nogil=True, **options)(rebound)
+            elif CHECKED:
                 rebound = njit(error_model="numpy", nogil=True)(rebound)
             else:
                 rebound = part_compiler()[0](rebound)
@@ -521,13 +524,11 @@ def link_loops(
 def _compile_loops(
     name: str, function: Callable[..., Any], codes: tuple[int, ...], result: int, ir: Callable[[str, list[str]], str]
 ) -> tuple[dict[str, Any], bytes]:
-    from numba import cfunc, types
+    from numba import types
 
     kinds = [getattr(types, "boolean" if d is BOOL else d.name) for d in DTYPES]
     signature = kinds[result](*(kinds[code] for code in codes))
-    compiled = cfunc(signature, nopython=True, error_model="numpy")(getattr(function, "py_func", function))
-    scalar = compiled.native_name.removeprefix("cfunc.")
-    module = llvm.parse_assembly(compiled.inspect_llvm())
+    module, scalar = scalar_compiler()(getattr(function, "py_func", function), signature)
     inner = module.get_function(scalar)
     parameters = [str(argument.type) for argument in inner.arguments][2:]  # after those for result and exception
     loops = llvm.parse_assembly(ir(scalar, parameters))

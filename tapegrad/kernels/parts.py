@@ -259,3 +259,39 @@ def part_compiler() -> tuple[Callable[..., Any], Callable[..., tuple[Any, str]]]
         return made.library._final_module, made.fndesc.llvm_cfunc_wrapper_name
 
     return helper, part
+
+
+@functools.cache
+def scalar_compiler() -> Callable[..., tuple[Any, str]]:
+    """What compiles a function of elements, which loops are put around. It gives a module, and the name in it.
+
+    Numba would make machine code of it alone, and a wrapper to call it by: the loops' is all that is called.
+    """
+    from numba import cfunc
+    from numba.core import compiler
+    from numba.core.codegen import JITCodeLibrary
+
+    class Library(JITCodeLibrary):  # type: ignore[misc]
+        """The LLVM of a function, optimised as Numba does."""
+
+        def _finalize_final_module(self) -> None:
+            self._finalized = True
+
+        def get_pointer_to_function(self, _name: str) -> int:
+            return 0
+
+    class Compiler(compiler.Compiler):  # type: ignore[misc]
+        """Numba's passes."""
+
+        def define_pipelines(self) -> Any:
+            state = self.state
+            state.flags.no_cfunc_wrapper = True
+            state.library = Library(state.targetctx.codegen(), state.func_id.func_qualname)
+            return super().define_pipelines()
+
+    def scalar(function: Callable[..., Any], signature: Any) -> tuple[Any, str]:
+        made = cfunc(signature, nopython=True, error_model="numpy", pipeline_class=Compiler)(function)
+        made._library._ensure_finalized()
+        return made._library._final_module, made.native_name.removeprefix("cfunc.")
+
+    return scalar
