@@ -10,6 +10,10 @@ elements, what a store overwrites is kept instead, and the reverse restores the 
 by piece; a piece takes as many slots whatever its branches do, and the reverse finds them by counting down. Of `min`
 and `max` a byte may tell which operand was taken, in place of both: bytes are behind the slots, and counted likewise.
 
+Two kinds of slots are spared. An integer that each turn of a loop moves on is kept behind the loop, and each turn takes
+back what it was moved on by (`Step`). An array that a loop makes of what is only read is made again, before the reverse
+of the body in which that loop stands (`Again`).
+
 Within a piece names have versions, one for each assignment, as in single static assignment; a version's adjoint is
 `b_` and its name. Adjoints of arrays are arrays of the same shape.
 
@@ -113,6 +117,14 @@ class Fork:
     merged: list[tuple[str, str, str]]
 
 
+class Step(NamedTuple):
+    """name = name + by, for an integer; or less, as the sign says."""
+
+    name: str
+    sign: str
+    by: Operand
+
+
 @dataclass(eq=False)
 class Piece:
     """Straight code, and its branches."""
@@ -127,6 +139,7 @@ class Piece:
     slots: dict[str, int] = field(default_factory=dict)  # of versions from before
     n: int = 0  # slots
     n_choices: int = 0  # bytes
+    steps: list[Step] = field(default_factory=list)  # that the reverse takes back
 
 
 @dataclass(eq=False)
@@ -156,11 +169,20 @@ class Pass:
     outside: list[Get] = field(default_factory=list)
     in_any_order: bool = False  # whether the reverse may take its turns in any order
     shares: list[Share] = field(default_factory=list)  # of its reverse, if that is several loops
+    again: list[Again] = field(default_factory=list)  # what the reverse of each turn begins with
 
     @property
     def is_innermost(self) -> bool:
         """Whether there is no loop within."""
         return all(isinstance(item, Piece) for item in self.body)
+
+
+class Again(NamedTuple):
+    """A loop that makes an array of what is only read: its one store, and the versions of which this is made."""
+
+    loop: Pass
+    put: Put
+    needed: set[str]
 
 
 class Analysis:
@@ -185,6 +207,8 @@ class Analysis:
             self._absorb(piece)
             self._need(piece)
             self._find_kept(piece)
+        for name in self.names.written:
+            self._make_again(name)
         self.restored = [name for name in self.names.written if self._is_restored(name)]
         for node in (node for piece in self.pieces for node in _nodes_of(piece.nodes, (Get, Put))):
             if node.array in self.restored:
@@ -427,6 +451,58 @@ class Analysis:
             overwritten += len(puts) * _TURNS**depth
         return overwritten < kept
 
+    def _make_again(self, name: str) -> None:
+        """Let an array be made again, if all that is needed of it is read behind the one loop that makes it."""
+        puts = [(piece, put) for piece in self.pieces for put in _nodes_of(piece.nodes, Put) if put.array == name]
+        gets = {id(n) for piece in self.pieces for n in _nodes_of(piece.nodes, Get) if n.array == name and n.slot == 0}
+        if len(puts) != 1 or not gets:
+            return
+        ((piece, put),) = puts
+        for around, loop, behind in _loops_in(self.top):
+            of_behind = [n for one in behind for n in _nodes_of(one.nodes, Get) if id(n) in gets]
+            if loop.body == [piece] and len(of_behind) == len(gets):
+                needed = self._made_of(piece, put)
+                if needed is not None and all(self._is_made(loop, put, node) for node in of_behind):
+                    piece.needed |= needed
+                    around.again.append(Again(loop, put, needed))
+                    for node in of_behind:
+                        node.slot = None
+
+    def _made_of(self, piece: Piece, put: Put) -> set[str] | None:
+        """The versions of which a stored value is made, if it is cheap and all comes from what is only read."""
+        made = {node.y: node for node in piece.nodes if isinstance(node, (Op, Get))}
+        found, waiting = set[str](), [put.x] if isinstance(put.x, str) else []
+        while waiting:
+            version = waiting.pop()
+            node = made.get(version)
+            if isinstance(node, Op) and not isinstance(node.function, Extent) and not self._is_dear(piece, node):
+                waiting += [x for x in node.xs if isinstance(x, str)]
+            elif isinstance(node, Get) and node.array not in self.names.written:
+                if not all(map(self.names.is_pure, node.index)):
+                    return None
+            elif node is None and (self.names.is_fixed(version) or self.names.is_pure(version)):
+                continue
+            else:
+                return None
+            found.add(version)
+        return found
+
+    def _is_made(self, loop: Pass, put: Put, get: Get) -> bool:
+        """Whether an element that is read is one that all turns of a loop together store."""
+        (start, stop, step), at = loop.loop.bounds, loop.loop.variable
+        if (start, step) != (Const(0), 1) or put.index.count(at) != 1 or not all(map(self.names.is_pure, put.index)):
+            return False
+        pairs = zip(put.index, get.index, strict=True)
+        return all(self._is_below(i, stop) if o == at else i == o for o, i in pairs)
+
+    def _is_below(self, operand: Operand, stop: Operand) -> bool:
+        """Whether an index is the variable of loops that begin at 0 or above, and end where another does at most."""
+        loops = [item for item in self.names.all if isinstance(item, Loop) and item.variable == operand]
+        return bool(loops) and self.names.is_pure(operand) and all(
+            isinstance(first, Const) and first.value >= 0 and step > 0 and (last == stop or self._is_below(last, stop))
+            for first, last, step in (item.bounds for item in loops)
+        )  # fmt: skip
+
     def is_kept(self, name: str) -> bool:
         """Whether the reverse needs values of an array."""
         if name in self.names.written:
@@ -562,12 +638,38 @@ class Analysis:
                 for name, version in part.exposed.items():
                     if version not in part.needed or self.names.is_fixed(name):
                         continue
-                    home = next((p for p in around if name not in _changed(p)), None)
+                    home = next((p for p in around if name not in _changed(p) or self._step_of(p, name)), None)
                     if home is None:
                         part.slots[name] = part.n
                         part.n += 1
                     elif name not in home.kept:
                         home.kept.append(name)
+                        if name in _changed(home):
+                            piece, step = self._step_of(home, name)
+                            piece.steps.append(step)
+
+    def _step_of(self, part: Pass, name: str) -> Any:
+        """The piece of a loop that moves an integer on, and by what, where nothing else in the loop changes it."""
+        items = [s for s in statements([part.loop]) if target_of(s) == name]
+        pieces = [one for one in part.body if isinstance(one, Piece) and name in one.final and name in one.exposed]
+        if self.names.of[name] != "i" or part.in_any_order or len(pieces) != 1:
+            return None
+        (piece,) = pieces
+        made = {node.y: node for node in piece.nodes if isinstance(node, Op)}
+        version, step = piece.final[name], None
+        while version != piece.exposed[name]:
+            node = made.get(version)
+            if node is None or node.function not in ((None,) if step else (None, operator.add, operator.sub)):
+                return None
+            version, *rest = node.xs
+            if rest:
+                if node.function is operator.add and self.names.is_pure(version):
+                    version, rest = rest[0], [version]
+                step = Step(name, "-" if node.function is operator.add else "+", rest[0])
+                if not self.names.is_pure(step.by):
+                    return None
+        is_alone = all(any(item is one for one in piece.statements) for item in items)
+        return (piece, step) if step is not None and is_alone else None
 
 
 def _bounding(item: Any) -> list[Any] | None:
@@ -602,6 +704,14 @@ def _with_depth(parts: list[Any], depth: int) -> Any:
             yield from _with_depth(part.body, depth + 1)
         else:
             yield from _with_depth([*part.then, *part.other], depth)
+
+
+def _loops_in(part: Pass) -> Any:
+    """The loops that stand in the body of another: that one, the loop, and the pieces behind it there."""
+    for k, one in enumerate(part.body):
+        if isinstance(one, Pass):
+            yield part, one, [piece for _, piece in _with_depth(part.body[k + 1 :], 0)]
+            yield from _loops_in(one)
 
 
 def _nodes_of(nodes: list[Any], kind: Any) -> Any:
