@@ -699,3 +699,26 @@ def test_what_is_made_again_is_not_kept():
             np.testing.assert_allclose(by_x, func.jacfwd(made_again)(x, f), rtol=1e-11, atol=1e-12)
             np.testing.assert_allclose(by_f, func.jacfwd(made_again, argnums=1)(x, f), rtol=1e-11, atol=1e-12)
     assert kept < 12 * 7 * n * n  # not three for what is made again: these are 10 in sum
+
+
+@njit
+def of_neighbours(x, w):
+    """Sums of several elements of an array, each of which the reverse adds to in a loop of its own."""
+    y, s, r = x * x * w, 0.0, 1.0
+    for i in range(x.size - 2):
+        d = x[i + 1] - x[i] ** 2 * w
+        s += d * d + w * x[i] * x[i + 2]
+        r -= d * x[i]
+    for t in range(4):
+        for i in range(1, x.size):
+            s -= (y[i - 1] - y[i] * w) ** 2 * x[i] * r
+        y[t] *= s
+    return s * r
+
+
+def test_sums_of_neighbours():
+    x = np.random.default_rng(14).uniform(0.5, 1.0, 37)
+    value, (by_x, by_w) = func.value_and_grad(of_neighbours, (0, 1))(x, 0.4)
+    assert value == of_neighbours(x, 0.4)
+    np.testing.assert_allclose(by_x, _by_complex_steps(of_neighbours, x, 0.4), rtol=1e-12)
+    np.testing.assert_allclose(by_w, np.imag(of_neighbours.py_func(x, 0.4 + 1e-30j)) / 1e-30, rtol=1e-12)

@@ -535,8 +535,8 @@ class Analysis:
                             if is_same and n_made == 1 and self.is_within(s.index):
                                 node.is_outside = True
                                 part.outside.append(node)
-                    if is_apart and len(part.body) == 1:
-                        part.shares = self._shares(part.body[0])
+                    if part.in_any_order and len(part.body) == 1:
+                        part.shares = self._shares(part.loop, part.body[0], is_apart)
 
     def _is_apart(self, loop: Loop, piece: Piece) -> bool:
         """Whether a turn meets no element that another one writes, and no number that it leaves."""
@@ -548,24 +548,35 @@ class Analysis:
         stored = [at[put.array] for put in _nodes_of(piece.nodes, Put)]
         return all(index == found[0] and loop.variable in index for found in stored for index in found)
 
-    def _shares(self, piece: Piece) -> list[Share]:
+    def _shares(self, loop: Loop, piece: Piece, is_apart: bool) -> list[Share]:
         """The loops that the reverse of a loop is, each with one element of an array; none where one is better."""
         if any(node.function not in _CHEAP and exponent_of(node) != 2 for node in _nodes_of(piece.nodes, Op)):
             return []
         puts = [node for node in piece.nodes if isinstance(node, Put)]
-        if piece.nodes[-1:] != puts or any(isinstance(node, Fork) for node in piece.nodes):
-            return []  # not one store, behind all that is read
-        of_array: dict[str, list[str]] = {}
+        if any(isinstance(node, Fork) for node in piece.nodes):
+            return []
+        if puts != (piece.nodes[-1:] if is_apart else []):
+            return []  # not one store, behind all that is read; nor sums alone
+        of_array: dict[str, list[Any]] = {}  # of an element: its index, and the versions that it is read as
         stored = [(put.array, put.index) for put in puts]
         for node in _nodes_of(piece.nodes, Get):
             is_added = not (node.is_outside or node.is_absorbed) and self.names.elements[node.array] == "a"
             if is_added and node.y in piece.barred:
+                if not is_apart and not _follow(loop, node.index[-1]):
+                    return []
                 found = of_array.setdefault(node.array, [])
-                found.insert(0 if (node.array, node.index) in stored else len(found), node.y)
+                same = [versions for index, versions in found if index == node.index]
+                if same:
+                    same[0].add(node.y)
+                else:
+                    found.insert(0 if (node.array, node.index) in stored else len(found), (node.index, {node.y}))
+        if not is_apart and all(len({index[-1] for index, _ in found}) == 1 for found in of_array.values()):
+            return []  # turns don't meet as it is
+        carried = {piece.exposed[name] for name in piece.final if name in piece.exposed}  # sums, in each of the loops
         n = max(map(len, of_array.values()), default=0)
         shares = []
         for k in range(n - 1, -1, -1) if n > 1 else ():  # last what is stored again, which takes its adjoint away
-            reached = {found[k] for found in of_array.values() if k < len(found)}
+            reached = carried.union(*(found[k][1] for found in of_array.values() if k < len(found)))
             if k == 0:
                 reached |= set(piece.exposed.values())
                 reached |= {node.y for node in _nodes_of(piece.nodes, Get) if node.is_outside}
@@ -670,6 +681,14 @@ class Analysis:
                     return None
         is_alone = all(any(item is one for one in piece.statements) for item in items)
         return (piece, step) if step is not None and is_alone else None
+
+
+def _follow(loop: Loop, operand: Operand) -> bool:
+    """Whether an index is a loop's variable, and something that it is moved by perhaps."""
+    made = [item for item in loop.body if isinstance(item, Compute) and item.target == operand]
+    return operand == loop.variable or any(
+        item.function in (operator.add, operator.sub) and item.operands[0] == loop.variable for item in made
+    )
 
 
 def _bounding(item: Any) -> list[Any] | None:
