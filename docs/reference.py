@@ -73,7 +73,7 @@ def _definitions(name: str, module: types.ModuleType) -> Iterator[str]:
     listed = dir(module) if "__dir__" in vars(module) else getattr(module, "__all__", None)
     for member in sorted(dir(module) if listed is None else set(listed)):
         value = getattr(module, member)
-        is_foreign = listed is None and getattr(value, "__module__", name).partition(".")[0] != "tapegrad"
+        is_foreign = (getattr(value, "__module__", None) or name).partition(".")[0] != "tapegrad"
         if member.startswith("_") or is_foreign or isinstance(value, types.ModuleType) or not member.isidentifier():
             continue
         if inspect.isclass(value):

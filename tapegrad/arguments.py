@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import batched, dtypes
+from tapegrad import batched, callers, dtypes
 from tapegrad.batched import NeedsSamplesError
 from tapegrad.conversion import NUMBERS, as_operand, is_array, repair
 from tapegrad.dtypes import DType
 from tapegrad.tape import current_tape
-from tapegrad.tensor import Tensor, location
+from tapegrad.tensor import Tensor, describe, location
 
 # What an annotation may name, beside Tensor, int, float, bool and DType.
 Dims = int | tuple[int, ...] | list[int]
@@ -147,8 +147,14 @@ def _tuple_of_ints(values: Any) -> tuple[int, ...]:
     return taken
 
 
-def sizes(name: str, given: tuple[Any, ...], argument: str = "size") -> tuple[int, ...]:
-    """Ints that are given one by one, or as one sequence: the last parameter `*shape` of a function of this name."""
+def sizes(name: str, given: tuple[Any, ...], argument: str = "size", named: Any = None) -> tuple[int, ...]:
+    """Ints that are given one by one, as one sequence, or by the argument's name, to a function of this name."""
+    if named is not None:
+        if given:
+            raise TypeError(f"{name}() got multiple values for argument '{argument}'")
+        if not isinstance(named, (tuple, list)):
+            raise TypeError(f"{name}(): argument '{argument}' must be tuple of ints, not {_type(named)}")
+        given = (named,)
     values = given[0] if len(given) == 1 and isinstance(given[0], (tuple, list)) else given
     try:
         return _tuple_of_ints(values)
@@ -307,6 +313,7 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str
         "_name": name, "_writers": writers,
         "Tensor": Tensor, "DType": DType, "_absent": _ABSENT, "_defaults": defaults, "_function": function,
         "_are_short": _are_short, "_NeedsSamples": NeedsSamplesError, "_by_samples": _by_samples,
+        "_refusals": REFUSALS, "_tell": tell,
         "_mend": functools.partial(_mend, function, name, takers, defaults, aliases),
     }  # fmt: skip
     by_position = [word for word in passed if "=" not in word]
@@ -325,6 +332,9 @@ def {function.__name__}({", ".join(header)}):
             {returned}
         except _NeedsSamples as _asked:
             return _by_samples(_asked, _function, {given_again})
+        except _refusals as _refusal:
+            _tell(_refusal, _name, {given_again})
+            raise
 {otherwise}    return {mended}
 """
     made: dict[str, Any] = {}
@@ -355,6 +365,44 @@ def _mend(
         return function(*before, *rest, **given)
     except NeedsSamplesError as error:
         return _by_samples(error, function, (*before, *rest), given)
+    except REFUSALS as refusal:
+        tell(refusal, name, (*before, *rest), given)
+        raise
+
+
+REFUSALS = (IndexError, RuntimeError, ValueError)
+
+
+def tell(refusal: BaseException, name: str, args: tuple[Any, ...], facts: dict[str, Any]) -> None:
+    """Note below an error of the package's own what was called, of which shapes, and where, if it doesn't say."""
+    raised = refusal.__traceback__
+    while raised is not None and raised.tb_next is not None:
+        raised = raised.tb_next
+    where = location()
+    said = [str(refusal), *getattr(refusal, "__notes__", ())]
+    if raised is None or callers.root(raised.tb_frame) not in _OWN or any(where in text for text in said):
+        return
+    told = {argument: _told(value) for argument, value in facts.items() if value is not None and value is not False}
+    given = [*map(_told, args), *(f"{argument}={value}" for argument, value in told.items())]
+    refusal.add_note(f"{name}({', '.join(given)}), at {where}")
+
+
+_OWN = {__name__.partition(".")[0], "numpy"}
+_PLAIN = (bool, int, float, str, slice, np.generic, type(None), type(Ellipsis))
+
+
+def _told(value: Any, depth: int = 0) -> str:
+    """A value in short: a Tensor by its dtype and shape, numbers as they are, of sequences the first items."""
+    if isinstance(value, (list, tuple)) and depth < _MOST_NESTED:
+        shown = [_told(item, depth + 1) for item in value[:_MOST_TOLD]] + ["..."] * (len(value) > _MOST_TOLD)
+        listed = ", ".join(shown)
+        return f"[{listed}]" if isinstance(value, list) else f"({listed}{',' * (len(value) == 1)})"
+    if isinstance(value, np.ndarray):
+        return f"array of {value.dtype}{list(value.shape)}"
+    return describe(value) if isinstance(value, Tensor) else repr(value) if isinstance(value, _PLAIN) else _type(value)
+
+
+_MOST_TOLD, _MOST_NESTED = 8, 3
 
 
 def _by_samples(error: NeedsSamplesError, function: Any, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:

@@ -35,9 +35,18 @@ def asker() -> tuple[str, str]:
     while frame.f_back is not None and ((owner := root(frame)) == _PACKAGE or owner in LIBRARIES):
         module = frame.f_globals["__name__"]
         if owner != _PACKAGE and "wrap" not in frame.f_code.co_name and "array_api_compat" not in module:
-            name = ".".join(part for part in module.split(".") if part[0] != "_") + f".{frame.f_code.co_name}"
+            name = f"{_public(module)}.{frame.f_code.co_qualname.rpartition('<locals>.')[2]}"
         frame = frame.f_back
+    called: Any = _called(frame) if calls(frame) else None
+    module = getattr(called, "__module__", None) or ""
+    if module.partition(".")[0] in LIBRARIES and hasattr(called, "__qualname__"):  # rather than what that calls
+        name = f"{_public(module)}.{called.__qualname__}"
     return name, f"{frame.f_code.co_filename}:{frame.f_lineno}"
+
+
+def _public(module: str) -> str:
+    """A module's name without the parts that libraries keep to themselves."""
+    return ".".join(part for part in module.split(".") if part[0] != "_")
 
 
 def _at(frame: FrameType) -> int:

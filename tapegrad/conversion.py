@@ -254,7 +254,14 @@ def _without_dtype(data: Any) -> Exception | None:
         return TypeError(f"new(): invalid data type '{name}'")
     if isinstance(data, (bool, int, float, complex, np.generic, np.ndarray)):
         return None
-    return RuntimeError(f"Could not infer dtype of {name}{repair(data)}")
+    return RuntimeError(f"Could not infer dtype of {name}{repair(data)}{_of_array(data)}")
+
+
+def _of_array(data: Any) -> str:
+    """What to do with a table whose columns are not all numbers."""
+    if not hasattr(data, "__array__") or (dtype := np.asarray(data).dtype).kind in "biuf":
+        return ""
+    return f": the array of it has the dtype {dtype}. Give the columns that are numbers, with .to_numpy(float)"
 
 
 def _fault(data: Any, depth: int, wanted: DType | None) -> Exception | None:

@@ -192,9 +192,9 @@ def random(generator: Any = None) -> np.random.Generator:
     return generator
 
 
-def size_of(name: str, size: tuple[Any, ...]) -> tuple[int, ...]:
-    """A shape given as numbers or as one sequence of them, of a tensor that can be had."""
-    shape = sizes(name, size)
+def size_of(name: str, given: tuple[Any, ...], size: Any = None) -> tuple[int, ...]:
+    """A shape given as numbers, as one sequence of them, or by its name, of a tensor that can be had."""
+    shape = sizes(name, given, named=size)
     if any(n < 0 for n in shape):
         if name == "zeros":
             raise RuntimeError(f"zeros: Dimension size must be non-negative: {list(shape)}")
@@ -380,7 +380,12 @@ def full_like(
     input: Tensor, fill_value: Number, *, dtype: DType | None = None, device: Any = None, layout: Any = None,
     pin_memory: bool = False, requires_grad: bool = False, memory_format: Any = preserve_format,
 ) -> Tensor:  # fmt: skip
-    """`full` with the shape and dtype of `input`."""
+    """`full` with the shape and dtype of `input`.
+
+    >>> import tapegrad as tg
+    >>> tg.full_like(tg.ones(2), 7.0)
+    tensor([7., 7.])
+    """
     check_placed(device, layout, pin_memory)
     made = ordered(full(input.shape, fill_value, dtype=dtype or input.dtype), memory_format, requires_grad)
     return as_batched_as(input, made)
@@ -710,7 +715,12 @@ def randperm(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """The numbers 0 to n - 1 in random order."""
+    """The numbers 0 to n - 1 in random order.
+
+    >>> import tapegrad as tg
+    >>> tg.randperm(5).sort().values
+    tensor([0, 1, 2, 3, 4])
+    """
     check_placed(device, layout, pin_memory)
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")

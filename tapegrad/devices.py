@@ -133,12 +133,12 @@ def get_default_device() -> device:
 
 
 def _none(*args: Any, **facts: Any) -> int:
-    """How many there are."""
+    """0: there is no such device."""
     return 0
 
 
 def _no_device(*args: Any, **facts: Any) -> Any:
-    """What there is no answer to where there is no device."""
+    """Raise a RuntimeError: there is no such device."""
     raise RuntimeError("tapegrad computes on the CPU: there is no CUDA device")
 
 
@@ -157,7 +157,8 @@ mps = namesakes.module(
 )  # fmt: skip
 _backend = "tapegrad.backends."
 backends = namesakes.module(
-    "tapegrad.backends", __doc__="Libraries that other devices compute with, and what is set of them.",
+    "tapegrad.backends",
+    __doc__="What programs ask of `cudnn`, `mps`, `cuda`, `mkl`, `openmp` and `mkldnn`, none of which is there.",
     cudnn=namesakes.module(
         _backend + "cudnn", enabled=False, benchmark=False, deterministic=False, allow_tf32=False, is_available=no,
         version=nothing,

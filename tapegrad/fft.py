@@ -135,13 +135,24 @@ def irfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None =
 
 @checked
 def hfft(input: Tensor, n: int | None = None, dim: int = -1, norm: str | None = None) -> Tensor:
-    """The transform of what is even: `irfft` that divides by n where `norm` is "forward"."""
+    """The transform of what is even: `irfft` that divides by n where `norm` is "forward".
+
+    >>> import tapegrad as tg
+    >>> tg.fft.hfft(tg.tensor([1.0, 2.0, 3.0]))
+    tensor([ 8., -2.,  0., -2.])
+    """
     return _real(input, _one(n), (dim,), norm, "forward")
 
 
 @checked
 def irfft2(input: Tensor, s: Dims | None = None, dim: Dims = (-2, -1), norm: str | None = None) -> Tensor:
-    """`irfftn` over two dimensions, the last ones if not others are given."""
+    """`irfftn` over two dimensions, the last ones if not others are given.
+
+    >>> import tapegrad as tg
+    >>> tg.fft.irfft2(tg.ones(2, 2))
+    tensor([[1., 0.],
+            [0., 0.]])
+    """
     return _real(input, _several(s), _several(dim), norm, "backward")
 
 
@@ -181,7 +192,12 @@ def fftshift(input: Tensor, dim: Dims | None = None) -> Tensor:
 
 @checked
 def ifftshift(input: Tensor, dim: Dims | None = None) -> Tensor:
-    """The inverse of `fftshift`."""
+    """The inverse of `fftshift`.
+
+    >>> import tapegrad as tg
+    >>> tg.fft.ifftshift(tg.arange(5))
+    tensor([2, 3, 4, 0, 1])
+    """
     dims = tuple(range(input.ndim) if dim is None else _several(dim))
     return roll(input, tuple(-(input.shape[d] // 2) for d in dims), dims) if dims else input.clone()
 
@@ -190,7 +206,12 @@ def ifftshift(input: Tensor, dim: Dims | None = None) -> Tensor:
 def fftfreq(
     n: int, d: float = 1.0, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """The frequencies of n samples that are `d` apart."""
+    """The frequencies of n samples that are `d` apart.
+
+    >>> import tapegrad as tg
+    >>> tg.fft.fftfreq(4)
+    tensor([ 0.0000,  0.2500, -0.5000, -0.2500])
+    """
     return _frequencies(np.fft.fftfreq(n, d), dtype, device, requires_grad)
 
 
@@ -198,7 +219,12 @@ def fftfreq(
 def rfftfreq(
     n: int, d: float = 1.0, *, dtype: DType | None = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
-    """Those of a half spectrum, which are not negative."""
+    """Those of a half spectrum, which are not negative.
+
+    >>> import tapegrad as tg
+    >>> tg.fft.rfftfreq(4)
+    tensor([0.0000, 0.2500, 0.5000])
+    """
     return _frequencies(np.fft.rfftfreq(n, d), dtype, device, requires_grad)
 
 

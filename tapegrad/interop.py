@@ -181,7 +181,7 @@ def _instead(asker: str) -> str:
     if library != "scipy":
         return ""
     for module in (getattr(package, path[0], None), package):
-        if callable(getattr(module, name, None)):
+        if callable(getattr(module, name, None)) and name in getattr(module, "__all__", (name,)):
             return f"{getattr(module, '__name__', _PACKAGE)}.{name}, "
     return ""
 
@@ -480,7 +480,8 @@ def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
 def __reduce_ex__(self: Tensor, protocol: int) -> tuple[Any, ...]:
     if not self.is_leaf:
         raise RuntimeError(
-            "a tensor that was computed and requires grad can't be pickled with its graph: pickle .detach() of it"
+            f"a tensor that was computed and requires grad can't be pickled with its graph: {describe(self)}, at "
+            f"{location()}: pickle .detach() of it"
         )
     return _rebuild, (self._array().copy(), self.requires_grad, getattr(self, "_note", None))
 

@@ -48,7 +48,12 @@ from tapegrad.tensor import Tensor
 
 
 def diagonal(A: Tensor, *, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """The diagonals of matrices, as a view: `tapegrad.diagonal` of the last two dimensions."""
+    """The diagonals of matrices, as a view: `tapegrad.diagonal` of the last two dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.diagonal(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([1., 4.])
+    """
     view: Tensor = _views["diagonal"](A, offset, dim1, dim2)
     return view
 

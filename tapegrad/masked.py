@@ -171,7 +171,12 @@ def mean(
 def median(
     input: Tensor, dim: int = -1, *, keepdim: bool = False, dtype: DType | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """The median, the lower one of two, of what is not masked out; nan of nothing."""
+    """The median, the lower one of two, of what is not masked out; nan of nothing.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.median(tg.tensor([1.0, 3.0, 50.0]), 0, mask=tg.tensor([True, True, False]))
+    tensor(1.)
+    """
     is_float = input.dtype.is_floating_point
     x = input if is_float else input.to(FLOAT32)
     output = _functions["nanmedian"](_filled(x, mask, math.nan), dimension(dim, input.ndim), keepdim).values
@@ -187,7 +192,12 @@ def logsumexp(
     input: Tensor, dim: Dims | None = None, *, keepdim: bool = False, dtype: DType | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """log(sum(exp(input))) of what is not masked out, without overflow."""
+    """log(sum(exp(input))) of what is not masked out, without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.logsumexp(tg.tensor([0.0, 0.0, 50.0]), 0, mask=tg.tensor([True, True, False]))
+    tensor(0.6931)
+    """
     found = _over(_filled(input, mask, -math.inf), "logsumexp", _dims(dim, input.ndim), keepdim)
     return found.to(dtype or input.dtype)
 
@@ -217,7 +227,12 @@ def norm(
 def normalize(
     input: Tensor, ord: float, dim: int, *, eps: float = 1e-12, dtype: DType | None = None, mask: Tensor | None = None
 ) -> Tensor:
-    """Vectors along a dimension over their norm, which counts as `eps` at least; 0 where they are masked out."""
+    """Vectors along a dimension over their norm, which counts as `eps` at least; 0 where they are masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.normalize(tg.tensor([3.0, 4.0, 50.0]), 2.0, 0, mask=tg.tensor([True, True, False]))
+    tensor([0.6000, 0.8000, 0.0000])
+    """
     length = norm(input, ord, dim, keepdim=True, dtype=dtype, mask=mask)
     return _filled(input, mask, 0) / _functions["maximum"](length, eps)
 
@@ -250,7 +265,12 @@ def var(
     input: Tensor, dim: Dims | None = None, unbiased: bool | None = None, *, correction: Number | None = None,
     keepdim: Flag = False, dtype: DType | None = None, mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The variance of what is not masked out: squared deviations over n - correction (1)."""
+    """The variance of what is not masked out: squared deviations over n - correction (1).
+
+    >>> import tapegrad as tg
+    >>> tg.masked.var(tg.tensor([1.0, 3.0, 50.0]), mask=tg.tensor([True, True, False]))
+    tensor(2.)
+    """
     return _spread(input, dim, unbiased, correction, keepdim, dtype, mask)
 
 
@@ -259,7 +279,12 @@ def std(
     input: Tensor, dim: Dims | None = None, unbiased: bool | None = None, *, correction: Number | None = None,
     keepdim: Flag = False, dtype: DType | None = None, mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The root of `var`."""
+    """The root of `var`.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.std(tg.tensor([1.0, 3.0, 50.0]), mask=tg.tensor([True, True, False]))
+    tensor(1.4142)
+    """
     return _functions["sqrt"](_spread(input, dim, unbiased, correction, keepdim, dtype, mask))
 
 

@@ -50,10 +50,10 @@ def unknown(module: str, name: str) -> AttributeError:
 
 
 def no(*args: Any, **facts: Any) -> bool:
-    """False: it is not there."""
+    """False, whatever is given."""
     del args, facts
     return False
 
 
 def nothing(*args: Any, **facts: Any) -> None:
-    """Do nothing."""
+    """Do nothing: there is nothing to do."""

@@ -67,7 +67,8 @@ def _named(name: str, op: Any) -> Any:
     function.__module__ = __name__
     function.__doc__ = op.docstring
     if op.scipy and op.arity > 1:
-        function.__doc__ += f"\n\nThe operands are those of `scipy.special.{op.scipy}`, in its order."
+        said = f"The operands are those of `scipy.special.{op.scipy}`, in its order."
+        function.__doc__ = _elementwise.before_examples(op.docstring, said)
     return function
 
 

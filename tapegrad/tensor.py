@@ -534,7 +534,7 @@ def slot_in(tape: Tape, t: Tensor) -> int:
 # --- words for errors -------------------------------------------------------------------------------------------------
 
 
-_BETWEEN = {__name__.rpartition(".")[0], "contextlib", "functools", "numba", "numpy", "scipy"}
+_BETWEEN = {__name__.rpartition(".")[0], "contextlib", "copy", "functools", "numba", "numpy", "scipy"}
 
 
 def depth_of_user() -> int:

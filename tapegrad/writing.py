@@ -60,17 +60,18 @@ _an_int, _pack_int = struct.Struct("=i").unpack_from, struct.Struct("=i").pack_i
 Change = tuple[Tensor, Tensor, bool]
 
 
-def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = False) -> None:
+def check_in_place(t: Tensor, name: str, of: str = "a leaf", tracked: bool = False, writes: bool = True) -> None:
     """PyTorch's errors for writing to leaves that require grad, and where one element would have to hold two values.
 
     `of` is "a view of a leaf" where `t` is written to through a view that is yet to be made; `tracked` says that what
-    is written requires grad.
+    is written requires grad; where `writes` is false only the form changes, and elements may be shared.
     """
     t = bottom(t)
     take_over(t)
     if top_of(t).__class__ is Imported:
         raise shared(t)
-    check_overlap(t, name)
+    if writes:
+        check_overlap(t, name)
     if not current_tape().grad_enabled:
         return
     root, recorded = t, True

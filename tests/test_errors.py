@@ -583,3 +583,26 @@ def test_a_strided_array_is_not_overrun():
     x += 10
     assert x.tolist() == [10.0, 12.0, 14.0]
     assert array.tolist() == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def test_errors_note_what_was_called_and_where():
+    for call, asked in (
+        (lambda: tg.ones(2, 3).sum(2), r"sum\(float64\[2, 3\], 2"),
+        (lambda: tg.stack([tg.ones(2), tg.ones(3)]), r"stack\(\[float64\[2\], float64\[3\]\], 0\)"),
+        (lambda: tg.nn.functional.dropout(tg.ones(2), 2.0), r"dropout\(float64\[2\], 2.0"),
+    ):
+        with pytest.raises((IndexError, RuntimeError, ValueError)) as caught:
+            call()
+        (note,) = caught.value.__notes__
+        assert re.match(asked + rf".*, at {re.escape(__file__)}:\d+$", note)
+
+
+def test_errors_of_the_users_own_are_left_as_they_are():
+    def hook(g):
+        raise ValueError("the user's")
+
+    x = tg.ones(2, requires_grad=True)
+    x.register_hook(hook)
+    with pytest.raises(ValueError, match=r"^the user's$") as caught:
+        x.sum().backward()
+    assert not hasattr(caught.value, "__notes__")

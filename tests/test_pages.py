@@ -49,6 +49,18 @@ def test_the_reference_has_docstrings(definitions, module, name):
     assert ast.get_docstring(found[name])
 
 
+def test_what_is_made_from_declarations_has_an_example():
+    from tapegrad.functions import arrays, elementwise, reductions, shaping
+
+    made = {
+        name: f for name, f in vars(tg.special).items() if getattr(f, "__wrapped__", None) in elementwise.made.values()
+    }
+    for module in (arrays, elementwise, reductions, shaping):
+        made |= {name: f for name, f in module.functions.items() if f.__module__ == "tapegrad"}
+    assert len(made) > 200
+    assert [name for name, f in made.items() if ">>> " not in f.__doc__] == []
+
+
 # --- links ------------------------------------------------------------------------------------------------------------
 
 

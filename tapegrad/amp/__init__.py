@@ -91,37 +91,37 @@ class GradScaler:
             )
 
     def scale(self, outputs: Any) -> Any:
-        """What it is given."""
+        """The outputs as they are."""
         return list(outputs) if isinstance(outputs, Iterable) and not hasattr(outputs, "shape") else outputs
 
     def unscale_(self, optimizer: Any) -> None:
-        """Nothing: gradients have no scale."""
+        """Leave gradients as they are: they have no scale."""
 
     def step(self, optimizer: Any, *args: Any, **kwargs: Any) -> Any:
         """Have the optimiser take a step."""
         return optimizer.step(*args, **kwargs)
 
     def update(self, new_scale: Any = None) -> None:
-        """Nothing."""
+        """Do nothing: the scale stays 1."""
 
     def is_enabled(self) -> bool:
-        """False."""
+        """False: nothing is scaled."""
         return False
 
     def get_scale(self) -> float:
-        """1."""
+        """The scale, which is 1."""
         return 1.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Empty."""
+        """An empty dictionary: there is nothing to save."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing: there is nothing to load."""
 
 
 def is_autocast_available(device_type: str) -> bool:
-    """False."""
+    """False: there is no float16."""
     del device_type
     return False
 

@@ -35,7 +35,7 @@ from tapegrad.functions import shaping
 from tapegrad.kinds import FORWARD
 from tapegrad.recording import cast, local
 from tapegrad.tape import Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Size, Tensor, adopt, location, slot_in
+from tapegrad.tensor import Size, Tensor, adopt, describe, location, slot_in
 
 
 @checked
@@ -403,7 +403,11 @@ def _seed(i: int, t: Any, g: Tensor | None, tape: Tape) -> Tensor | None:
         raise TypeError(f"element {i} of tensors must be a Tensor, not {type(t).__name__}")
     kind = t._kind
     if not t.requires_grad:
-        raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        raise RuntimeError(
+            f"element {i} of tensors does not require grad and does not have a grad_fn: {describe(t)}, at "
+            f"{location()}. Nothing that it was computed of requires grad (requires_grad=True), or it was computed "
+            "under no_grad()"
+        )
     if t._tape is not tape:
         raise RuntimeError(
             f"element {i} of tensors was recorded on another thread's tape: call backward() on the thread that "
@@ -412,7 +416,8 @@ def _seed(i: int, t: Any, g: Tensor | None, tape: Tape) -> Tensor | None:
     if g is None:
         if kind.numel != 1:
             raise RuntimeError(
-                f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}"
+                f"grad can be implicitly created only for scalar outputs; output[{i}] has shape {list(kind.shape)}, at "
+                f"{location()}: take its .sum(), or give a gradient of that shape"
             )
         return None
     if g._kind.shape != kind.shape:

@@ -52,7 +52,7 @@ __all__ = [
 # What is made from declarations has its examples checked too.
 __test__ = {
     name: function.__doc__
-    for module in (arrays, reductions, shaping)
+    for module in (arrays, elementwise, reductions, shaping)
     for name, function in module.functions.items()
     if function.__module__ == "tapegrad"
 }

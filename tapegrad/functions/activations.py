@@ -30,7 +30,12 @@ def floating(name: str, *operands: Tensor | None) -> None:
 @public
 @node("HardshrinkBackward0")
 def hardshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
-    """`input`, but 0 where it is in [-lambd, lambd]."""
+    """`input`, but 0 where it is in [-lambd, lambd].
+
+    >>> import tapegrad as tg
+    >>> tg.hardshrink(tg.tensor([-1.0, 0.3]))
+    tensor([-1.,  0.])
+    """
     floating("hardshrink_cpu", input)
     result: Tensor = _where((input >= -lambd) & (input <= lambd), 0.0, input)
     return result
@@ -45,6 +50,10 @@ def prelu(input: Tensor, weight: Tensor) -> Tensor:
     ------
     RuntimeError
         Where there are neither 1 nor as many weights as channels; where the dtypes differ.
+
+    >>> import tapegrad as tg
+    >>> tg.prelu(tg.tensor([-1.0, 1.0]), tg.tensor(0.25))
+    tensor([-0.2500,  1.0000])
     """
     if input.dtype is not weight.dtype:
         raise RuntimeError(

@@ -408,7 +408,12 @@ def tensordot(a: Tensor, b: Tensor, dims: Any = 2) -> Tensor:
 @public
 @node("VdotBackward0")
 def vdot(input: Tensor, other: Tensor) -> Tensor:
-    """The inner product of two vectors."""
+    """The inner product of two vectors.
+
+    >>> import tapegrad as tg
+    >>> tg.vdot(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
+    tensor(11.)
+    """
     return dot(input, other)
 
 
@@ -453,7 +458,12 @@ def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
 
 @taking_out(EXACT)
 def linalg_cross(input: Tensor, other: Tensor, *, dim: int = -1) -> Tensor:
-    """The vector products along a dimension of length 3; the others are broadcast."""
+    """The vector products along a dimension of length 3; the others are broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.cross(tg.tensor([1.0, 0.0, 0.0]), tg.tensor([0.0, 1.0, 0.0]))
+    tensor([0., 0., 1.])
+    """
     where = f"linalg.cross({describe(input, other)}), at {location()}"
     if input.ndim != other.ndim:
         raise RuntimeError(f"linalg.cross: inputs must have the same number of dimensions: {where}")
@@ -632,14 +642,25 @@ def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: Number = 1, alpha:
 @public
 @node("AddmvBackward0")
 def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
-    """`beta * input + alpha * (mat @ vec)`; `input` is broadcast."""
+    """`beta * input + alpha * (mat @ vec)`; `input` is broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.addmv(tg.ones(2), tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.ones(2))
+    tensor([4., 8.])
+    """
     return _added("addmv", input, mv(mat, vec), beta, alpha)
 
 
 @public
 @node("AddrBackward0")
 def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
-    """`beta * input + alpha * outer(vec1, vec2)`; `input` is broadcast."""
+    """`beta * input + alpha * outer(vec1, vec2)`; `input` is broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.addr(tg.zeros(2, 2), tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
     for name, vector in (("vec1", vec1), ("vec2", vec2)):
         if vector.ndim != 1:
             raise RuntimeError(
@@ -652,7 +673,12 @@ def addr(input: Tensor, vec1: Tensor, vec2: Tensor, *, beta: Number = 1, alpha: 
 @public
 @node("BaddbmmBackward0")
 def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
-    """`beta * input + alpha * bmm(batch1, batch2)`; `input` is broadcast."""
+    """`beta * input + alpha * bmm(batch1, batch2)`; `input` is broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.baddbmm(tg.zeros(5, 2, 4), tg.ones(5, 2, 3), tg.ones(5, 3, 4)).shape
+    tapegrad.Size([5, 2, 4])
+    """
     return _added("baddbmm", input, bmm(batch1, batch2), beta, alpha)
 
 
@@ -694,7 +720,13 @@ def linalg_vander(x: Tensor, *, N: int | None = None) -> Tensor:
 
 @checked
 def vander(x: Tensor, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Vandermonde's matrix of a vector: its powers as columns, falling, or rising from 0."""
+    """Vandermonde's matrix of a vector: its powers as columns, falling, or rising from 0.
+
+    >>> import tapegrad as tg
+    >>> tg.vander(tg.tensor([2.0, 3.0]))
+    tensor([[2., 1.],
+            [3., 1.]])
+    """
     if x.ndim != 1:
         raise RuntimeError(f"x must be a one-dimensional tensor: vander({describe(x)}), at {location()}")
     n = x._kind.shape[0] if N is None else N

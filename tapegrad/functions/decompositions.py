@@ -518,7 +518,12 @@ def cond(A: Tensor, p: Number | str | None = None) -> Tensor:
 
 @linalg
 def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
-    """The inverse of a tensor as a map: tensordot(tensorinv(A), A, ind) is the identity."""
+    """The inverse of a tensor as a map: tensordot(tensorinv(A), A, ind) is the identity.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.tensorinv(tg.eye(4).reshape(2, 2, 2, 2)).shape
+    tapegrad.Size([2, 2, 2, 2])
+    """
     if ind <= 0:
         raise RuntimeError(
             f"Expected a strictly positive integer for 'ind', but got {ind}: {_at('linalg.tensorinv', A)}"
@@ -535,7 +540,13 @@ def tensorinv(A: Tensor, ind: int = 2) -> Tensor:
 
 @linalg
 def tensorsolve(A: Tensor, B: Tensor, dims: Dims | None = None) -> Tensor:
-    """The X with tensordot(A, X, X.ndim) = B; `dims` of A are moved to its end before."""
+    """The X with tensordot(A, X, X.ndim) = B; `dims` of A are moved to its end before.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.tensorsolve(2 * tg.eye(4).reshape(2, 2, 2, 2), tg.ones(2, 2))
+    tensor([[0.5000, 0.5000],
+            [0.5000, 0.5000]])
+    """
     a = A
     if dims is not None:
         moved = [dimension(d, A.ndim) for d in ((dims,) if isinstance(dims, int) else dims)]
@@ -557,7 +568,12 @@ def tensorsolve(A: Tensor, B: Tensor, dims: Dims | None = None) -> Tensor:
 def vector_norm(
     x: Tensor, ord: Number = 2, dim: Dims | None = None, keepdim: bool = False, *, dtype: DType | None = None
 ) -> Tensor:  # fmt: skip
-    """The norm of order `ord`, a number or inf or -inf, of vectors: over all dimensions, or those given."""
+    """The norm of order `ord`, a number or inf or -inf, of vectors: over all dimensions, or those given.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.vector_norm(tg.tensor([3.0, 4.0]))
+    tensor(5.)
+    """
     return reductions.norm(x, ord, dim, keepdim, dtype)
 
 

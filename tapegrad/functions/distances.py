@@ -158,7 +158,12 @@ def pdist(input: Tensor, p: float = 2.0) -> Tensor:
 
 @checked
 def pairwise_distance(x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False) -> Tensor:
-    """The p-norm of x1 - x2 + eps over the last dimension."""
+    """The p-norm of x1 - x2 + eps over the last dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.pairwise_distance(tg.zeros(2), tg.tensor([3.0, 4.0]))
+    tensor(5.0000)
+    """
     distance: Tensor = reductions.norm(x1 - x2 + eps, p, -1, keepdim)
     return distance
 

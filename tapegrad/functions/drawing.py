@@ -107,7 +107,12 @@ def bernoulli(input: Tensor, p: float | None = None, *, generator: Any = None) -
 
 @public
 def poisson(input: Tensor, *, generator: Any = None) -> Tensor:
-    """Counts of Poisson's distributions with these means. The derivative is zero."""
+    """Counts of Poisson's distributions with these means. The derivative is zero.
+
+    >>> import tapegrad as tg
+    >>> tg.poisson(tg.tensor([0.0, 0.0]))
+    tensor([0., 0.])
+    """
     if not input.dtype.is_floating_point:
         raise NotImplementedError(f"\"poisson\" not implemented for '{input.dtype.scalar_type}': {describe(input)}")
     means = input._array()

@@ -24,13 +24,18 @@ _NOT_GIVEN: Any = object()
 Operand = Any  # a Tensor, an array or a number
 
 
+def before_examples(docstring: str, said: str) -> str:
+    """The text of an operation, with more that is said before its examples."""
+    text, prompt, examples = docstring.partition(">>> ")
+    indent = text[len(text.rstrip(" ")) :]
+    return f"{text.rstrip()}\n\n{indent}{said}\n\n{indent}{prompt}{examples}"
+
+
 def _document(function: Any, op: Elementwise, arguments: str) -> Any:
     function.__name__ = function.__qualname__ = op.name
     function.__module__ = "tapegrad"
-    function.__doc__ = (
-        f"{op.docstring}\n\n    Also a method of Tensor. Broadcasts, promotes dtypes and records as in PyTorch: "
-        f"`{op.name}({arguments})`.\n    "
-    )
+    said = f"Also a method of Tensor. Broadcasts, promotes dtypes and records as in PyTorch: `{op.name}({arguments})`."
+    function.__doc__ = before_examples(op.docstring or "", said)
     return function
 
 
@@ -187,7 +192,12 @@ def _add(input: Any, other: Any, *, alpha: Number) -> Any:
 
 
 def sub(input: Any, other: Any, *, alpha: Number = 1, out: Any = None) -> Any:
-    """`input - alpha * other`, elementwise."""
+    """`input - alpha * other`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.sub(tg.ones(2), tg.ones(2), alpha=3)
+    tensor([-2., -2.])
+    """
     plain = alpha.__class__ is int and alpha == 1 and out is None
     return _plain_sub(input, other) if plain else _sub(input, other, alpha=alpha, out=out)
 
@@ -199,7 +209,12 @@ def _sub(input: Any, other: Any, *, alpha: Number) -> Any:
 
 @public
 def rsub(input: Tensor, other: Any, *, alpha: Number = 1) -> Any:
-    """`other - alpha * input`, elementwise."""
+    """`other - alpha * input`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.rsub(tg.ones(2), 3.0)
+    tensor([2., 2.])
+    """
     return sub(other, input, alpha=alpha)
 
 
@@ -291,7 +306,12 @@ Tensor.__pow__ = _operator_pow
 
 @public
 def square(input: Tensor) -> Any:
-    """`input * input`, elementwise; bools are squared as int64."""
+    """`input * input`, elementwise; bools are squared as int64.
+
+    >>> import tapegrad as tg
+    >>> tg.square(tg.tensor([2.0, -3.0]))
+    tensor([4., 9.])
+    """
     return _plain_square(cast(input, INT64) if input.dtype is BOOL else input)
 
 
@@ -374,7 +394,12 @@ def clamp(input: Tensor, min: Number | Tensor | None = None, max: Number | Tenso
 
 @public
 def round(input: Tensor, *, decimals: int = 0) -> Any:
-    """The nearest integer, or the nearest number with that many decimals; ties to even."""
+    """The nearest integer, or the nearest number with that many decimals; ties to even.
+
+    >>> import tapegrad as tg
+    >>> tg.round(tg.tensor([0.5, 1.5, 2.46])), tg.round(tg.tensor([2.46]), decimals=1)
+    (tensor([0., 2., 2.]), tensor([2.5000]))
+    """
     if decimals == 0:
         return _plain_round(input)
     if not input.dtype.is_floating_point:
@@ -385,7 +410,12 @@ def round(input: Tensor, *, decimals: int = 0) -> Any:
 
 @public
 def softplus(input: Tensor, beta: Number = 1.0) -> Any:
-    """log(1 + exp(beta x)) / beta, elementwise, without overflow."""
+    """log(1 + exp(beta x)) / beta, elementwise, without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.softplus(tg.tensor([-1.0, 0.0, 1.0]))
+    tensor([0.3133, 0.6931, 1.3133])
+    """
     return _plain_softplus(input) if beta == 1 else _plain_softplus(input * beta) / beta
 
 
@@ -394,7 +424,12 @@ _plain_bitwise_not = functions["bitwise_not"]
 
 @public
 def bitwise_not(input: Tensor) -> Any:
-    """`~input`: bools negated, the bits of integers flipped."""
+    """`~input`: bools negated, the bits of integers flipped.
+
+    >>> import tapegrad as tg
+    >>> tg.bitwise_not(tg.tensor([0, 5])), tg.bitwise_not(tg.tensor([True, False]))
+    (tensor([-1, -6]), tensor([False,  True]))
+    """
     return functions["logical_not"](input) if input.dtype is BOOL else _plain_bitwise_not(input)
 
 
@@ -441,6 +476,10 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
     ------
     RuntimeError
         Where both `tensor1` and `tensor2` are of integers.
+
+    >>> import tapegrad as tg
+    >>> tg.addcdiv(tg.ones(2), tg.tensor([1.0, 2.0]), tg.tensor([4.0, 4.0]), value=2.0)
+    tensor([1.5000, 2.0000])
     """
     if not tensor1.dtype.is_floating_point and not tensor2.dtype.is_floating_point:
         raise RuntimeError(
@@ -669,13 +708,23 @@ Tensor.__pos__ = positive
 
 @public
 def clamp_min(input: Tensor, min: Number | Tensor) -> Tensor:
-    """`clamp` with a lower bound."""
+    """`clamp` with a lower bound.
+
+    >>> import tapegrad as tg
+    >>> tg.clamp_min(tg.tensor([-1.0, 0.5, 2.0]), 0.0)
+    tensor([0.0000, 0.5000, 2.0000])
+    """
     return clamp_rule(input, min, None)
 
 
 @public
 def clamp_max(input: Tensor, max: Number | Tensor) -> Tensor:
-    """`clamp` with an upper bound."""
+    """`clamp` with an upper bound.
+
+    >>> import tapegrad as tg
+    >>> tg.clamp_max(tg.tensor([-1.0, 0.5, 2.0]), 1.0)
+    tensor([-1.0000,  0.5000,  1.0000])
+    """
     return clamp_rule(input, None, max)
 
 
@@ -693,7 +742,12 @@ def is_floating_point(input: Tensor) -> bool:
 
 @checked
 def numel(input: Tensor) -> int:
-    """How many elements there are."""
+    """How many elements there are.
+
+    >>> import tapegrad as tg
+    >>> tg.numel(tg.ones(2, 3))
+    6
+    """
     return input._kind.numel
 
 
@@ -725,6 +779,10 @@ def heaviside(input: Tensor, values: Tensor) -> Tensor:
     ------
     RuntimeError
         Where the dtypes differ.
+
+    >>> import tapegrad as tg
+    >>> tg.heaviside(tg.tensor([-1.0, 0.0, 2.0]), tg.tensor(0.5))
+    tensor([0.0000, 0.5000, 1.0000])
     """
     if input.dtype is not values.dtype:
         raise RuntimeError(

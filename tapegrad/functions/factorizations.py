@@ -357,6 +357,11 @@ def inv_ex(A: Tensor, *, check_errors: bool = False) -> Any:
     """The inverse, and for each matrix the number of the first pivot that is zero, 0 for none.
 
     The inverse of a singular matrix is nan.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.inv_ex(tg.tensor([[1.0, 2.0], [3.0, 4.0]])).inverse
+    tensor([[-2.0000,  1.0000],
+            [ 1.5000, -0.5000]])
     """
     a, bad, info = _with_info(_matrices("linalg.inv_ex", A))
     _checked(info, check_errors, lambda: inv(A.detach()), "linalg.inv_ex")
@@ -369,6 +374,10 @@ def solve_ex(A: Tensor, B: Tensor, *, left: bool = True, check_errors: bool = Fa
     """The solution of `solve`, and for each matrix the number of the first pivot that is zero, 0 for none.
 
     The solution with a singular matrix is nan.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.solve_ex(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.ones(2)).result
+    tensor([-1.,  1.])
     """
     a, bad, info = _with_info(_matrices("linalg.solve_ex", A))
     _checked(info, check_errors, lambda: solve(A.detach(), B.detach(), left=left), "torch.linalg.solve_ex")
@@ -559,7 +568,13 @@ def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpa
 
 @linalg
 def lu_solve(LU: Tensor, pivots: Tensor, B: Tensor, *, left: bool = True, adjoint: bool = False) -> Tensor:
-    """The X of A X = B, or X A = B without `left`, or with A' for A, from what `lu_factor` gives of A."""
+    """The X of A X = B, or X A = B without `left`, or with A' for A, from what `lu_factor` gives of A.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.lu_solve(*tg.linalg.lu_factor(tg.tensor([[1.0, 2.0], [3.0, 4.0]])), tg.tensor([[1.0], [1.0]]))
+    tensor([[-1.],
+            [ 1.]])
+    """
     packed = _matrices("linalg.lu_solve", LU, "LU")
     b = _right_side("linalg.lu_solve", packed, B, left)
     if pivots.dtype is not INT32:

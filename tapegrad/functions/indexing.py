@@ -7,8 +7,6 @@ out by NumPy when the row is recorded, so that an index out of range is an error
 from __future__ import annotations
 
 import math
-import operator
-import warnings
 from collections.abc import Iterator
 from typing import Any, Literal, overload
 
@@ -20,140 +18,24 @@ from tapegrad.batched import Batched, elements
 from tapegrad.conversion import as_operand, is_array
 from tapegrad.dtypes import BOOL, INT32, INT64
 from tapegrad.functions.shaping import contiguous, dimension, over_contiguous
+from tapegrad.functions.subscripts import (
+    checked,
+    checked_int,
+    expanded,
+    is_advanced,
+    normalised,
+    of_list,
+    positions_named,
+    upwards,
+)
 from tapegrad.kinds import Kind, contiguous_strides, flowing, numbers_at
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import appended, broadcast_shapes, cast, record_array
 from tapegrad.tape import PARAMS, current_tape
-from tapegrad.tensor import Tensor, constant, constants, depth_of_user, describe, from_array, is_users, location
+from tapegrad.tensor import Tensor, constant, constants, describe, from_array, location
 
 functions = public = Surface(EXACT)
-
-
-def _of_list(index: list[Any]) -> Any:
-    """As PyTorch reads a list: as a tuple where it has sequences, tensors or slices, but for long ones.
-
-    Elsewhere, and by functions of arrays, it is read as an array, as by NumPy.
-    """
-    are_several = len(index) < _LONG and any(
-        item is None or item is Ellipsis or isinstance(item, (Tensor, slice, list, tuple, range, str)) or is_array(item)
-        for item in index
-    )
-    return tuple(index) if are_several and not current_tape().of_arrays else index
-
-
-_LONG = 32
-
-
-def normalised(index: Any) -> tuple[Any, ...]:
-    """An index as a tuple of ints, slices, None, Ellipsis and NumPy arrays."""
-    items = index if isinstance(index, tuple) else (index,)
-    return tuple(_normal_item(item) for item in items)
-
-
-def _normal_item(item: Any) -> Any:
-    if item is None or item is Ellipsis:
-        return item
-    if isinstance(item, slice):
-        bounds = [_normal_bound(v) for v in (item.start, item.stop, item.step)]
-        if bounds[2] == 0:
-            raise ValueError("slice step cannot be zero")
-        if bounds[2] is not None and bounds[2] < 0 and not current_tape().of_arrays:
-            raise ValueError("step must be greater than zero")
-        return slice(*bounds)
-    if isinstance(item, (bool, np.bool_)):
-        return np.array(bool(item))
-    if isinstance(item, (int, np.integer)):
-        return int(item)
-    if isinstance(item, Tensor):
-        array: Any = item._array().copy()
-    elif isinstance(item, (list, tuple, range)) or is_array(item):
-        array = np.array(  # a copy: it may be written to before the row is swept
-            [v.item() if isinstance(v, Tensor) else v for v in item]
-            if isinstance(item, (list, tuple)) and any(isinstance(v, Tensor) for v in item)
-            else item
-        )
-        if array.size == 0 and not isinstance(item, np.ndarray):
-            array = array.astype(np.int64)
-        if array.dtype.kind in "US" and not is_array(item):
-            raise TypeError(f"new(): invalid data type '{type(item[0]).__name__}', in an index, at {location()}")
-    elif isinstance(item, (str, bytes)) and not current_tape().of_arrays:
-        raise TypeError(f"new(): invalid data type '{type(item).__name__}', as an index, at {location()}")
-    else:
-        raise IndexError(
-            f"only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices (got "
-            f"{type(item).__name__})"
-        )
-    if array.dtype == np.uint8 and (isinstance(item, Tensor) or not current_tape().of_arrays):
-        warnings.warn(
-            "indexing with dtype tapegrad.uint8 is now deprecated, please use a dtype tapegrad.bool instead: it is a "
-            "mask, not positions",
-            UserWarning,
-            stacklevel=depth_of_user(),
-        )
-        array = array.astype(bool)
-    is_short = isinstance(item, Tensor) and array.ndim and array.dtype.name in {"int8", "int16"}
-    if array.dtype == bool or (np.issubdtype(array.dtype, np.integer) and not is_short):
-        return int(array) if array.ndim == 0 and array.dtype != bool else array
-    raise IndexError(
-        f"tensors used as indices must be long, int, byte or bool tensors, but one is {array.dtype}, at {location()}"
-    )
-
-
-def _normal_bound(bound: Any) -> int | None:
-    try:
-        return None if bound is None else operator.index(bound)
-    except TypeError:
-        raise TypeError("slice indices must be integers or None or have an __index__ method") from None
-
-
-def _turned(self: Tensor, index: tuple[Any, ...]) -> tuple[list[int], tuple[Any, ...]]:
-    """The dimensions along which a slice goes down, as those of arrays may, and the index of what is flipped there."""
-    if not any(isinstance(item, slice) and (item.step or 1) < 0 for item in index):
-        return [], index
-    dims, items, d = list[int](), list[Any](), 0
-    for item in _expanded(index, self._kind.shape):
-        if isinstance(item, slice) and (item.step or 1) < 0:
-            n = self._kind.shape[d]
-            start, stop, step = item.indices(n)
-            length = len(range(start, stop, step))
-            items.append(slice(n - 1 - start, n - 1 - start - length * step, -step) if length else slice(0, 0))
-            dims.append(d)
-        else:
-            items.append(item)
-        d += 0 if item is None else item.ndim if isinstance(item, np.ndarray) and item.dtype == bool else 1
-    return dims, tuple(items)
-
-
-def _is_advanced(index: tuple[Any, ...]) -> bool:
-    return any(isinstance(i, np.ndarray) for i in index)
-
-
-def _expanded(index: tuple[Any, ...], shape: tuple[int, ...]) -> list[Any]:
-    """The index with its Ellipsis written out, and slices for what it leaves out."""
-    used = sum(
-        0 if i is None else i.ndim if isinstance(i, np.ndarray) and i.dtype == bool else 1
-        for i in index
-        if i is not Ellipsis
-    )
-    if used > len(shape):
-        raise IndexError(f"too many indices for tensor of dimension {len(shape)}")
-    at = next((n for n, i in enumerate(index) if i is Ellipsis), None)
-    rest = [slice(None)] * (len(shape) - used)
-    if at is None:
-        return [*index, *rest]
-    behind = list(index[at + 1 :])
-    if Ellipsis in [i for i in behind if not isinstance(i, np.ndarray)]:
-        behind = _without_ellipsis(behind, bool(rest))
-    return [*index[:at], *rest, *behind]
-
-
-def _without_ellipsis(index: list[Any], is_used: bool) -> list[Any]:
-    """What is behind a first Ellipsis without others: they stand for nothing, if nothing comes behind or is left."""
-    first = next(n for n, i in enumerate(index) if i is Ellipsis)
-    if is_used and (current_tape().of_arrays or any(i is not None and i is not Ellipsis for i in index[first:])):
-        raise IndexError("an index can only have a single ellipsis ('...') before what it names")
-    return [i for i in index if i is not Ellipsis]
 
 
 def getitem(self: Tensor, index: Any) -> Tensor:
@@ -165,7 +47,7 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         Where an index is out of range, there are too many, or the shapes of arrays disagree.
     """
     if index.__class__ is list:
-        index = _of_list(index)
+        index = of_list(index)
     if (position := _element(self, index)) >= 0 and (element := aliasing.element(self, position)) is not None:
         return element
     key = _key(self, index)
@@ -177,10 +59,10 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         return aliasing.view(op, self, *layout_of) if made is None else made
     normal = normalised(index)
     if current_tape().of_arrays:
-        dims, normal = _turned(self, normal)
+        dims, normal = upwards(self, normal)
         if dims:
             return getitem(self.flip(dims), normal)
-    if not _is_advanced(normal):
+    if not is_advanced(normal):
         op, shape, strides, offset, steps = _shown(self, normal)
         adjoint, start = over_contiguous(self, steps)
         made = aliasing.view(op, self, shape, strides, offset, adjoint, start)
@@ -202,9 +84,9 @@ def _places(a: Tensor, index: tuple[Any, ...]) -> tuple[Tensor, tuple[int, ...]]
     """Flat positions of elements, or of runs of them, that an index with arrays names, and the shape of these."""
     shape = a._kind.shape
     if shape and len(index) == 1 and index[0].dtype != bool:
-        positions, shape = _checked(index[0], shape[0], 0), index[0].shape + shape[1:]
+        positions, shape = checked(index[0], shape[0], 0), index[0].shape + shape[1:]
     else:
-        positions, shape = _positions(shape, index)
+        positions, shape = positions_named(shape, index)
     return from_array(np.ascontiguousarray(positions, np.int64).reshape(-1)), shape
 
 
@@ -219,11 +101,11 @@ def _of_samples(self: Tensor, index: Any) -> Tensor:
         return batched.rules["getitem"](self, index)
     normal = normalised(index)
     if current_tape().of_arrays:
-        dims, normal = _turned(self, normal)
+        dims, normal = upwards(self, normal)
         if dims:
             return _of_samples(self.flip(dims), normal)
-    if _is_advanced(normal):
-        positions, shape = _positions(self._kind.shape, normal)
+    if is_advanced(normal):
+        positions, shape = positions_named(self._kind.shape, normal)
         return _record_take(self, from_array(np.ascontiguousarray(positions, np.int64).reshape(-1)), shape)
     op, shape, strides, offset, steps = _shown(self, normal)
     return aliasing.view(op, self, shape, strides, offset, *over_contiguous(self, steps))
@@ -243,7 +125,7 @@ def _set_of_samples(self: Tensor, index: Any, value: Any) -> None:
             if is_array(value)
             else constant(dtypes.in_range(number(value), self.dtype), self.dtype)
         )
-    if _is_advanced(normal):
+    if is_advanced(normal):
         writing.check_in_place(self, "item assignment")
         writing.assign(self, put(self, normal, value))
         return
@@ -282,114 +164,6 @@ def _item_key(item: Any) -> Any:
     return None
 
 
-def _checked(array: np.ndarray, n: int, dim: int) -> np.ndarray:
-    """Positions along a dimension of length `n`, those that count from its end wrapped."""
-    if array.dtype.kind == "i" and array.size and array.view(f"u{array.itemsize}").max() < n:
-        return array  # unsigned, negative numbers are large ones
-    wrapped = np.where(array < 0, array + n, array)
-    wrong = (wrapped < 0) | (wrapped >= n)
-    if wrong.any():
-        if not n:
-            raise IndexError(f"index is out of bounds for dimension with size 0: dimension {dim}, at {location()}")
-        raise IndexError(f"index {array[wrong].flat[0]} is out of bounds for dimension {dim} with size {n}")
-    return wrapped
-
-
-def _positions(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Flat positions that an index names. NumPy does the indexing, on coordinates that take no memory.
-
-    Ints, slices and None come first, arrays after them: to NumPy an int beside an array is an array too, to PyTorch it
-    is not. In functions of arrays it is.
-    """
-    items = _expanded(index, shape)
-    _check_arrays(items, shape)
-    if current_tape().of_arrays and _is_apart(items):
-        return _coordinates(shape, [tuple(items)])
-    if len(index) == 1 and isinstance(index[0], np.ndarray) and index[0].shape == shape and index[0].dtype == bool:
-        chosen = np.flatnonzero(index[0])
-        return chosen, chosen.shape
-    first: list[Any] = []
-    second: list[Any] = []
-    for item in items:
-        if isinstance(item, np.ndarray):
-            first += [slice(None)] * (item.ndim if item.dtype == bool else 1)
-            second.append(item)
-        else:
-            first.append(item)
-            second += [] if isinstance(item, int) else [slice(None)]
-    return _coordinates(shape, [tuple(first), tuple(second)])
-
-
-def _coordinates(shape: tuple[int, ...], indices: list[tuple[Any, ...]]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Flat positions of what NumPy's indices name, one after the other."""
-
-    def named(array: Any) -> Any:
-        for index in indices:
-            array = array[index]
-        return array
-
-    positions: Any = named(np.broadcast_to(np.int64(0), shape))
-    stride = 1
-    for d in range(len(shape) - 1, -1, -1):
-        ladder = np.arange(shape[d]).reshape((-1,) + (1,) * (len(shape) - 1 - d))
-        positions = positions + named(np.broadcast_to(ladder, shape)) * stride
-        stride *= shape[d]
-    positions = np.asarray(positions)
-    return positions, positions.shape
-
-
-def _is_apart(items: list[Any]) -> bool:
-    """Whether ints part arrays, or are apart from them: NumPy puts the dimensions of arrays first then. It is told."""
-    of_arrays = [k for k, item in enumerate(items) if isinstance(item, np.ndarray)]
-    of_all = [k for k, item in enumerate(items) if isinstance(item, (np.ndarray, int))]
-    is_together = len(of_arrays) == len(of_all) or of_all[-1] - of_all[0] + 1 == len(of_all)
-    if is_together or not is_users():
-        return False
-    warnings.warn(
-        "an index with ints apart from arrays, in a function of arrays that is differentiated: the arrays' dimensions "
-        "come first, as NumPy's; those of tensors come in the place of the arrays",
-        UserWarning,
-        stacklevel=depth_of_user(),
-    )
-    return True
-
-
-def _check_arrays(items: list[Any], shape: tuple[int, ...]) -> None:
-    d = 0
-    wide: list[tuple[int, ...]] = []
-    for item in items:
-        if item is None:
-            continue
-        if isinstance(item, np.ndarray) and item.dtype == bool:
-            for k, n in enumerate(item.shape):
-                if n != shape[d + k]:
-                    raise IndexError(
-                        f"The shape of the mask {list(item.shape)} at index {k} does not match the shape of the "
-                        f"indexed tensor {list(shape)} at index {d + k}"
-                    )
-            d += item.ndim
-            continue
-        if isinstance(item, np.ndarray):
-            _checked(item, shape[d], d)
-            wide.append(item.shape)
-        elif isinstance(item, int):
-            _check_int(item, shape[d], d)
-        d += 1
-    try:
-        np.broadcast_shapes(*wide)
-    except ValueError:
-        raise IndexError(
-            f"shape mismatch: indexing tensors could not be broadcast together with shapes "
-            f"{', '.join(str(list(s)) for s in wide)}"
-        ) from None
-
-
-def _check_int(i: int, n: int, dim: int) -> int:
-    if not -n <= i < n:
-        raise IndexError(f"index {i} is out of bounds for dimension {dim} with size {n}")
-    return i % n
-
-
 def _shown(a: Tensor, index: tuple[Any, ...]) -> tuple[Op, tuple[int, ...], tuple[int, ...], int, list[Any]]:
     """What such an index shows of `a`: see `restride`."""
     kind = a._kind
@@ -406,7 +180,7 @@ def _shown(a: Tensor, index: tuple[Any, ...]) -> tuple[Op, tuple[int, ...], tupl
     for k in range(kind.ndim - 1, -1, -1):
         elements[k] = natural
         natural *= max(kind.shape[k], 1)
-    for item in _expanded(index, kind.shape):
+    for item in expanded(index, kind.shape):
         if item is None:
             op = layout.unsqueeze
             shape.append(1)
@@ -415,7 +189,7 @@ def _shown(a: Tensor, index: tuple[Any, ...]) -> tuple[Op, tuple[int, ...], tupl
             continue
         n, stride = kind.shape[d], kind.strides[d]
         if isinstance(item, int):
-            i = _check_int(item, n, d)
+            i = checked_int(item, n, d)
             op = layout.select
             offset += i * stride
             start += i * elements[d]
@@ -443,7 +217,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         Where `self` is a leaf that requires grad, or the shapes disagree.
     """
     if index.__class__ is list:
-        index = _of_list(index)
+        index = of_list(index)
     if (position := _element(self, index)) >= 0 and _set_element(self, position, value):
         return
     key = _key(self, index)
@@ -461,8 +235,8 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     if current_tape().of_arrays and _is_set_turned(self, normal, value):
         return
     # An index out of range is the first fault.
-    if _is_advanced(normal):
-        _expanded(normal, self._kind.shape)
+    if is_advanced(normal):
+        expanded(normal, self._kind.shape)
     else:
         _shown(self, normal)
         ndim = value.ndim if isinstance(value, Tensor) else np.ndim(value)
@@ -470,13 +244,13 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             getitem(self, normal).fill_(value)  # one value may be given to elements that repeat
             return
     if aliasing.is_view(self) and writing.repeats(self._kind):
-        if _is_advanced(normal):
+        if is_advanced(normal):
             writing.check_overlap(self, "index_put_")
         elif 0 not in self._kind.strides:  # an element's other places are written to as well
             self, normal, key = getitem(self, normal), (Ellipsis,), None
-    writing.check_in_place(self, "item assignment", "a leaf" if _is_advanced(normal) else "a view of a leaf")
+    writing.check_in_place(self, "item assignment", "a leaf" if is_advanced(normal) else "a view of a leaf")
     is_other = isinstance(value, Tensor) and value.dtype.category > self.dtype.category
-    if is_other and _is_advanced(normal) and not current_tape().of_arrays:
+    if is_other and is_advanced(normal) and not current_tape().of_arrays:
         _check_kept(self, normal, value)
     given = value
     if not isinstance(value, Tensor):
@@ -551,7 +325,7 @@ def _set_element(self: Tensor, position: int, value: Any) -> bool:
 
 def _is_set_turned(self: Tensor, index: tuple[Any, ...], value: Any) -> bool:
     """Assign where slices go down; False where none does."""
-    dims, index = _turned(self, index)
+    dims, index = upwards(self, index)
     if dims:
         turned = self.flip(dims)
         setitem(turned, index, value)
@@ -614,7 +388,7 @@ def _is_shown_by(self: Tensor, key: Any, value: Any) -> bool:
 
 def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
     """A copy of `a` with `value` at an index."""
-    if not _is_advanced(index):
+    if not is_advanced(index):
         _, shape, _, _, steps = _shown(a, index)
         value = cast(_fitted(value, shape, a, False), a.dtype)
         natural = contiguous_strides(a._kind.shape, a._kind.itemsize)
@@ -699,7 +473,12 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 @public
 def select(input: Tensor, dim: int, index: int) -> Tensor:
-    """One slice along a dimension; a view."""
+    """One slice along a dimension; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.select(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), 0, 1)
+    tensor([3., 4.])
+    """
     if not input.ndim:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     at = dimension(dim, input.ndim)
@@ -814,7 +593,12 @@ def check_range(name: str, where: np.ndarray, n: int, dim: int, error: type[Exce
 @public
 @node("MaskedSelectBackward0")
 def masked_select(input: Tensor, mask: Tensor) -> Tensor:
-    """The elements where a bool tensor is True, in one dimension."""
+    """The elements where a bool tensor is True, in one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.masked_select(tg.tensor([1.0, 2.0, 3.0]), tg.tensor([True, False, True]))
+    tensor([1., 3.])
+    """
     if mask.dtype is not BOOL:
         raise RuntimeError(f"masked_select: expected BoolTensor for mask, but got {mask.dtype}")
     shape = broadcast_shapes("masked_select", [input, mask])
@@ -827,7 +611,13 @@ def nonzero(input: Tensor, *, as_tuple: Literal[False] = False) -> Tensor: ...
 def nonzero(input: Tensor, *, as_tuple: Literal[True]) -> tuple[Tensor, ...]: ...
 @public
 def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
-    """The indices of the non-zero elements: a row each, or a vector for each dimension."""
+    """The indices of the non-zero elements: a row each, or a vector for each dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.nonzero(tg.tensor([0.0, 2.0, 3.0]))
+    tensor([[1],
+            [2]])
+    """
     found = np.nonzero(input._array().reshape(input._kind.shape or (1,)))
     if as_tuple:
         return tuple(from_array(np.ascontiguousarray(f)) for f in found)

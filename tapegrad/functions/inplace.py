@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tapegrad import creation, dtypes, writing
-from tapegrad.arguments import Number, checked, node
+from tapegrad.arguments import Number, Sizes, checked, node
 from tapegrad.batched import Batched
 from tapegrad.creation import size_of
 from tapegrad.debug import SMALL
@@ -309,7 +309,7 @@ def _reformed(name: str, function: Any) -> Any:
 
     @functools.wraps(function)
     def in_place(self: Tensor, *args: Any, **facts: Any) -> Tensor:
-        writing.check_in_place(self, f"{name}_")
+        writing.check_in_place(self, f"{name}_", writes=False)
         if isinstance(self, Batched):  # a handle of its own: what it shows of the samples is another view
             self.physical = function(self, *args, **facts).physical
             return self
@@ -363,7 +363,7 @@ Tensor.fill_diagonal_ = fill_diagonal_
 
 
 @checked
-def resize_(self: Tensor, *sizes: Any, memory_format: Any = contiguous_format) -> Tensor:
+def resize_(self: Tensor, *sizes: Any, size: Sizes | None = None, memory_format: Any = contiguous_format) -> Tensor:
     """The same elements in their order, as many as the new shape has; what is more than there were is zero.
 
     They are laid out one after the other: a `memory_format` that puts the channels last is refused.
@@ -373,7 +373,7 @@ def resize_(self: Tensor, *sizes: Any, memory_format: Any = contiguous_format) -
     RuntimeError
         Where the tensor requires grad; where it shares its elements with others, and has fewer.
     """
-    shape = size_of("resize_", sizes)
+    shape = size_of("resize_", sizes, size)
     if has_channels_last(memory_format, len(shape)):
         raise RuntimeError(f"resize_: elements lie one after the other, but {memory_format} was asked for")
     if self._kind.requires_grad:

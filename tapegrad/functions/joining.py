@@ -16,7 +16,18 @@ from tapegrad.dtypes import BY_NUMPY, FLOAT64, INT32, INT64
 from tapegrad.functions import shaping
 from tapegrad.functions.indexing import index_select
 from tapegrad.functions.matrices import diag_embed
-from tapegrad.functions.shaping import _axis, _of_copy, _sequence, cat, expand, narrow, reshape, stack, transpose
+from tapegrad.functions.shaping import (
+    _axis,
+    _of_copy,
+    _sequence,
+    cat,
+    expand,
+    narrow,
+    reshape,
+    stack,
+    takes_ints,
+    transpose,
+)
 from tapegrad.ops import layout
 from tapegrad.ops.layout import dimension, distinct
 from tapegrad.recording import cast, promoted
@@ -118,7 +129,12 @@ def hstack(tensors: Any) -> Tensor:
 
 @function
 def dstack(tensors: Any) -> Tensor:
-    """Joined along the third of at least three dimensions."""
+    """Joined along the third of at least three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.dstack((tg.ones(2), tg.zeros(2))).shape
+    tapegrad.Size([1, 2, 2])
+    """
     return cat(
         [_at_least(3, t) for t in _sequence("dstack", tensors, RuntimeError("dstack expects a non-empty TensorList"))],
         2,
@@ -167,7 +183,12 @@ def block_diag(*tensors: Any) -> Tensor:
 
 @function
 def broadcast_tensors(*tensors: Any) -> tuple[Tensor, ...]:
-    """All of them, expanded to the shape that they are broadcast to."""
+    """All of them, expanded to the shape that they are broadcast to.
+
+    >>> import tapegrad as tg
+    >>> tg.broadcast_tensors(tg.ones(2, 1), tg.ones(3))[0].shape
+    tapegrad.Size([2, 3])
+    """
     pieces = _list("broadcast_tensors", tensors)
     shape = broadcast_shapes(*(t._kind.shape for t in pieces))
     return tuple(expand(t, *shape) for t in pieces)
@@ -235,7 +256,15 @@ def meshgrid(*tensors: Any, indexing: str | None = None) -> tuple[Tensor, ...]:
 
 @function
 def cartesian_prod(*tensors: Any) -> Tensor:
-    """All tuples of elements of vectors, a row each, as of `itertools.product`."""
+    """All tuples of elements of vectors, a row each, as of `itertools.product`.
+
+    >>> import tapegrad as tg
+    >>> tg.cartesian_prod(tg.tensor([1, 2]), tg.tensor([3, 4]))
+    tensor([[1, 3],
+            [1, 4],
+            [2, 3],
+            [2, 4]])
+    """
     pieces = _list("cartesian_prod", tensors)
     for t in pieces:
         if t.ndim != 1:
@@ -247,7 +276,14 @@ def cartesian_prod(*tensors: Any) -> Tensor:
 
 @function
 def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
-    """All combinations of `r` elements of a vector, a row each, as of `itertools.combinations`."""
+    """All combinations of `r` elements of a vector, a row each, as of `itertools.combinations`.
+
+    >>> import tapegrad as tg
+    >>> tg.combinations(tg.tensor([1, 2, 3]))
+    tensor([[1, 2],
+            [1, 3],
+            [2, 3]])
+    """
     if input.ndim != 1:
         raise RuntimeError(f"Expect a 1D vector, but got shape {list(input._kind.shape)}")
     if r < 0:
@@ -274,7 +310,11 @@ def tile(input: Tensor, dims: Sizes) -> Tensor:
 
 
 functions["tile"] = tile
-Tensor.tile = shaping._taking_ints(tile, "dims")
+
+
+@takes_ints(tile)
+def _tile(self: Tensor, *given: Any, dims: Sizes | None = None) -> Tensor:
+    return tile(self, sizes("tile", given, "dims", dims))
 
 
 @public
@@ -375,18 +415,23 @@ def _none(dims: Dims) -> tuple[int, ...]:
     return ()
 
 
-def _flip(self: Tensor, *dims: Any) -> Tensor:
-    return flip(self, sizes("flip", dims, "dims"))
-
-
-_flip.__name__, _flip.__doc__ = "flip", flip.__doc__
 functions["flip"] = flip
-Tensor.flip = _flip
+
+
+@takes_ints(flip)
+def _flip(self: Tensor, *given: Any, dims: Sizes | None = None) -> Tensor:
+    return flip(self, sizes("flip", given, "dims", dims))
 
 
 @public
 def fliplr(input: Tensor) -> Tensor:
-    """The second dimension in reverse order."""
+    """The second dimension in reverse order.
+
+    >>> import tapegrad as tg
+    >>> tg.fliplr(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[2., 1.],
+            [4., 3.]])
+    """
     if input.ndim < 2:
         raise RuntimeError(f"Input must be >= 2-d. fliplr: {describe(input)}, at {location()}")
     return flip(input, 1)
@@ -394,7 +439,13 @@ def fliplr(input: Tensor) -> Tensor:
 
 @public
 def flipud(input: Tensor) -> Tensor:
-    """The first dimension in reverse order."""
+    """The first dimension in reverse order.
+
+    >>> import tapegrad as tg
+    >>> tg.flipud(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[3., 4.],
+            [1., 2.]])
+    """
     if input.ndim < 1:
         raise RuntimeError(f"Input must be >= 1-d. flipud: {describe(input)}, at {location()}")
     return flip(input, 0)
@@ -634,7 +685,13 @@ def as_strided(
 
 @public
 def diagflat(input: Tensor, offset: int = 0) -> Tensor:
-    """Zeros, with all elements on a diagonal."""
+    """Zeros, with all elements on a diagonal.
+
+    >>> import tapegrad as tg
+    >>> tg.diagflat(tg.tensor([1.0, 2.0]))
+    tensor([[1., 0.],
+            [0., 2.]])
+    """
     return diag_embed(reshape(input, (input._kind.numel,)), offset)
 
 

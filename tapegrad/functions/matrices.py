@@ -18,7 +18,13 @@ functions = public = Surface(EXACT)
 
 @public
 def diag_embed(input: Tensor, offset: int = 0, dim1: int = -2, dim2: int = -1) -> Tensor:
-    """Zeros, with the last dimension of `input` on the diagonal of two dimensions."""
+    """Zeros, with the last dimension of `input` on the diagonal of two dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.diag_embed(tg.tensor([1.0, 2.0]))
+    tensor([[1., 0.],
+            [0., 2.]])
+    """
     n = input._kind.shape[-1] + abs(offset) if input.ndim else 0
     p, q = dimension(dim1, input.ndim + 1), dimension(dim2, input.ndim + 1)
     if p == q:

@@ -87,6 +87,11 @@ def mm(input: Tensor, mat2: Tensor) -> Tensor:
     ------
     RuntimeError
         Where the inner lengths or the dtypes differ, or an operand is no matrix.
+
+    >>> import tapegrad as tg
+    >>> tg.mm(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.eye(2))
+    tensor([[1., 2.],
+            [3., 4.]])
     """
     check_dtypes("mm", input, mat2)
     if input.ndim != 2:
@@ -109,7 +114,12 @@ def _check_inner(a: Tensor, b: Tensor, name: str) -> None:
 
 @public
 def mv(input: Tensor, vec: Tensor) -> Tensor:
-    """The product of a matrix and a vector."""
+    """The product of a matrix and a vector.
+
+    >>> import tapegrad as tg
+    >>> tg.mv(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.ones(2))
+    tensor([3., 7.])
+    """
     check_dtypes("mv", input, vec, _MATRIX_AND_VECTOR)
     if input.ndim != 2 or vec.ndim != 1:
         raise RuntimeError(
@@ -161,7 +171,13 @@ def dot(input: Tensor, tensor: Tensor) -> Tensor:
 
 @public
 def outer(input: Tensor, vec2: Tensor) -> Tensor:
-    """All products of the elements of two vectors."""
+    """All products of the elements of two vectors.
+
+    >>> import tapegrad as tg
+    >>> tg.outer(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
+    tensor([[3., 4.],
+            [6., 8.]])
+    """
     for name, vector in (("self", input), ("vec2", vec2)):
         if vector.ndim != 1:
             raise RuntimeError(
@@ -172,7 +188,12 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 @public
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
-    """The products of two batches of matrices, [b, m, k] and [b, k, n]."""
+    """The products of two batches of matrices, [b, m, k] and [b, k, n].
+
+    >>> import tapegrad as tg
+    >>> tg.bmm(tg.ones(5, 2, 3), tg.ones(5, 3, 4)).shape
+    tapegrad.Size([5, 2, 4])
+    """
     check_dtypes("bmm", input, mat2)
     if input.ndim != 3 or mat2.ndim != 3:
         which = "batch1" if input.ndim != 3 else "batch2"

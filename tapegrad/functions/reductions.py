@@ -22,7 +22,7 @@ from tapegrad.functions import elementwise
 from tapegrad.functions.making import converted, make, return_type
 from tapegrad.functions.shaping import contiguous, distinct
 from tapegrad.kinds import contiguous_strides, kind_of, numbers, seen
-from tapegrad.ops import indexing, reduction
+from tapegrad.ops import extremes, indexing, reduction
 from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
 from tapegrad.recording import (
     MISSED,
@@ -234,7 +234,12 @@ def std(
     input: Tensor, dim: Dims | bool | None = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: Number | None = None,
 ) -> Tensor:  # fmt: skip
-    """The standard deviation over all dimensions, or those given: the root of `var`."""
+    """The standard deviation over all dimensions, or those given: the root of `var`.
+
+    >>> import tapegrad as tg
+    >>> tg.std(tg.tensor([1.0, 2.0, 4.0]))
+    tensor(1.5275)
+    """
     return _spread(reduction.std, input, dim, unbiased, keepdim, correction)
 
 
@@ -274,11 +279,17 @@ def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
         return result(values, where)
 
     extremum.__name__ = name
-    which = {"max": "largest", "min": "smallest"}[name]
-    extremum.__doc__ = (
-        f"Over all dimensions the {which} element; along `dim` a pair (values, indices); "
-        f"with another tensor, `{name}imum`."
-    )
+    which, found = {"max": ("largest", "4."), "min": ("smallest", "1.")}[name]
+    extremum.__doc__ = f"""Over all dimensions the {which} element; along `dim` a pair (values, indices).
+
+    With another tensor, `{name}imum`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> tg.{name}(x)
+    tensor({found})
+    >>> values, indices = tg.{name}(x, dim=1)
+    """
     return public(extremum)
 
 
@@ -294,8 +305,8 @@ def _positions(where: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> 
     return (where.reshape(outer, inner) * inner + runs).reshape(-1)
 
 
-max = _extremum(reduction.max_of_all, indexing.max_along, reduction.argmax, "max")
-min = _extremum(reduction.min_of_all, indexing.min_along, reduction.argmin, "min")
+max = _extremum(extremes.max_of_all, indexing.max_along, extremes.argmax, "max")
+min = _extremum(extremes.min_of_all, indexing.min_along, extremes.argmin, "min")
 
 
 def norm(
@@ -359,7 +370,12 @@ def _check_has_least(x: Tensor, dim: Dims | None, dims: tuple[int, ...], p: floa
 
 @public
 def count_nonzero(input: Tensor, dim: Dims | None = None) -> Tensor:
-    """How many elements are non-zero, over all dimensions or those given."""
+    """How many elements are non-zero, over all dimensions or those given.
+
+    >>> import tapegrad as tg
+    >>> tg.count_nonzero(tg.tensor([0.0, 2.0, 3.0]))
+    tensor(2)
+    """
     return sum(input != 0, dim)
 
 
@@ -371,6 +387,10 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-
     ------
     RuntimeError
         Where the dtypes differ, or the shapes can't be broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.allclose(tg.ones(2), tg.ones(2) + 1e-9)
+    True
     """
     for name, tolerance in (("rtol", rtol), ("atol", atol)):
         if not tolerance >= 0:
@@ -383,5 +403,10 @@ def allclose(input: Tensor, other: Tensor, rtol: float = 1e-5, atol: float = 1e-
 
 @public
 def equal(input: Tensor, other: Tensor) -> bool:
-    """Whether shapes and all elements are the same."""
+    """Whether shapes and all elements are the same.
+
+    >>> import tapegrad as tg
+    >>> tg.equal(tg.ones(2), tg.ones(2))
+    True
+    """
     return bool(np.array_equal(input._array(), other._array()))

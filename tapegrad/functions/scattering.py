@@ -647,7 +647,13 @@ def triu_indices(
     layout: Any = None,
     pin_memory: bool = False,
 ) -> Tensor:
-    """The indices of a matrix's upper triangle, in two rows."""
+    """The indices of a matrix's upper triangle, in two rows.
+
+    >>> import tapegrad as tg
+    >>> tg.triu_indices(2, 2)
+    tensor([[0, 0, 1],
+            [0, 1, 1]])
+    """
     check_placed(device, layout, pin_memory)
     return _triangle("triu_indices", np.triu_indices, row, col, offset, dtype)
 
@@ -676,7 +682,13 @@ def unravel_index(indices: Tensor, shape: Dims) -> tuple[Tensor, ...]:
 
 @public
 def argwhere(input: Tensor) -> Tensor:
-    """The indices of the elements that are not 0, a row each."""
+    """The indices of the elements that are not 0, a row each.
+
+    >>> import tapegrad as tg
+    >>> tg.argwhere(tg.tensor([0.0, 2.0, 3.0]))
+    tensor([[1],
+            [2]])
+    """
     return at_index.nonzero(input)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from _thread import get_ident
+from collections.abc import Callable
 from typing import Any, overload
 
 from tapegrad import aliasing, arguments, batched, dtypes, engine, writing
@@ -107,7 +108,12 @@ def permute(input: Tensor, dims: Sizes) -> Tensor:
 
 @public
 def movedim(input: Tensor, source: Dims, destination: Dims) -> Tensor:
-    """Dimensions moved to other places; a view."""
+    """Dimensions moved to other places; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.movedim(tg.ones(2, 3, 4), 0, 2).shape
+    tapegrad.Size([3, 4, 2])
+    """
     given = {"source": source, "destination": destination}
     places = {name: (dims,) if isinstance(dims, int) else dims for name, dims in given.items()}
     if isinstance(source, int) is not isinstance(destination, int):
@@ -217,7 +223,7 @@ def reshape(input: Tensor, shape: Sizes) -> Tensor:
     return _reshaped(layout.view, input, _wanted_shape(input, shape))
 
 
-def view(self: Tensor, *shape: Any) -> Tensor:
+def view(self: Tensor, *shape: Any, size: Sizes | None = None, dtype: Any = None) -> Tensor:
     """Another shape for the same elements in order, as a view.
 
     Raises
@@ -225,9 +231,9 @@ def view(self: Tensor, *shape: Any) -> Tensor:
     RuntimeError
         Where the strides do not allow it: use `reshape`.
     """
-    if len(shape) == 1 and isinstance(shape[0], dtypes.DType):
+    if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.DType)):
         raise RuntimeError("view(dtype) is not supported: use .to(dtype)")
-    made = _viewed(layout.view, self, _wanted_shape(self, sizes("view", shape)))
+    made = _viewed(layout.view, self, _wanted_shape(self, sizes("view", shape, named=size)))
     if made is None:
         raise RuntimeError(
             "view size is not compatible with input tensor's size and stride (at least one dimension spans across two "
@@ -261,7 +267,12 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 @public
 def ravel(input: Tensor) -> Tensor:
-    """All elements in one dimension."""
+    """All elements in one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.ravel(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([1., 2., 3., 4.])
+    """
     return reshape(input, (input._kind.numel,))
 
 
@@ -276,22 +287,32 @@ def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 @public
 def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
-    """Without the dimensions of length 1 (or without those given, where they have it); a view."""
+    """Without the dimensions of length 1 (or without those given, where they have it); a view.
+
+    >>> import tapegrad as tg
+    >>> tg.squeeze(tg.ones(1, 3, 1)).shape
+    tapegrad.Size([3])
+    """
     if dim is _ALL:
         return _squeezed(layout.squeeze, input, tuple(range(input.ndim)))
     return _squeezed(layout.squeeze_dim, input, distinct(dim, input.ndim))
 
 
 @public
-def expand(input: Tensor, *sizes: Any) -> Tensor:
+def expand(input: Tensor, *sizes: Any, size: Sizes | None = None) -> Tensor:
     """Dimensions of length 1 repeated, and new ones in front, without copying; -1 keeps a length.
 
     Raises
     ------
     RuntimeError
         Where a length is neither 1 nor the one asked for.
+
+    >>> import tapegrad as tg
+    >>> tg.tensor([[1.0], [2.0]]).expand(2, 3)
+    tensor([[1., 1., 1.],
+            [2., 2., 2.]])
     """
-    wanted = arguments.sizes("expand", sizes)
+    wanted = arguments.sizes("expand", sizes, named=size)
     kind = input._kind
     missing = len(wanted) - kind.ndim
     if missing < 0:
@@ -332,13 +353,19 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 @checked
 def broadcast_to(input: Tensor, size: Sizes) -> Tensor:
-    """`expand` to a shape."""
+    """`expand` to a shape.
+
+    >>> import tapegrad as tg
+    >>> tg.broadcast_to(tg.tensor([1.0, 2.0]), (2, 2))
+    tensor([[1., 2.],
+            [1., 2.]])
+    """
     return expand(input, size)
 
 
-def repeat(self: Tensor, *sizes: Any) -> Tensor:
+def repeat(self: Tensor, *sizes: Any, repeats: Sizes | None = None) -> Tensor:
     """The tensor repeated along each dimension, as a copy."""
-    times = arguments.sizes("repeat", sizes, "repeats")
+    times = arguments.sizes("repeat", sizes, "repeats", repeats)
     if any(n < 0 for n in times):
         raise RuntimeError(f"Trying to create tensor with negative dimension {min(times)}: repeats {list(times)}")
     if len(times) < self.ndim:
@@ -349,9 +376,9 @@ def repeat(self: Tensor, *sizes: Any) -> Tensor:
     return _of_copy(layout.view, spread, tuple(t * n for t, n in zip(times, shape, strict=True)))
 
 
-def sum_to_size(self: Tensor, *size: Any) -> Tensor:
-    """Summed over the dimensions that `size` repeats: the adjoint of broadcasting."""
-    shape = size_of("sum_to_size", size)
+def sum_to_size(self: Tensor, *sizes: Any, size: Sizes | None = None) -> Tensor:
+    """Summed over the dimensions that the size repeats: the adjoint of broadcasting."""
+    shape = size_of("sum_to_size", sizes, size)
     kind = self._kind
     if kind.shape == shape:
         return self
@@ -368,6 +395,10 @@ def detach(input: Tensor) -> Tensor:
     """A tensor that shares the elements and does not require grad: gradients do not flow through it.
 
     Of a tensor of another thread, it has the elements as they are now.
+
+    >>> import tapegrad as tg
+    >>> tg.ones(2, requires_grad=True).detach().requires_grad
+    False
     """
     if input._tape.thread != get_ident():
         input = imported(current_tape(), input, detached=True)
@@ -395,7 +426,12 @@ def detach_(self: Tensor) -> Tensor:
 
 @public
 def unbind(input: Tensor, dim: int = 0) -> tuple[Tensor, ...]:
-    """The slices along a dimension."""
+    """The slices along a dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.unbind(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    (tensor([1., 2.]), tensor([3., 4.]))
+    """
     at = _indexed("unbind", input, dim)
     index = (slice(None),) * at
     return tuple(input[(*index, i)] for i in range(input._kind.shape[at]))
@@ -450,7 +486,12 @@ def split(tensor: Tensor, split_size_or_sections: Dims, dim: int = 0) -> tuple[T
 
 @public
 def chunk(input: Tensor, chunks: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """At most `chunks` consecutive pieces along a dimension, of equal length but for the last."""
+    """At most `chunks` consecutive pieces along a dimension, of equal length but for the last.
+
+    >>> import tapegrad as tg
+    >>> tg.chunk(tg.arange(5), 2)
+    (tensor([0, 1, 2]), tensor([3, 4]))
+    """
     n = input._kind.shape[_axis("chunk", input, dim)]
     if chunks <= 0:
         raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
@@ -467,6 +508,10 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
     ------
     IndexError, RuntimeError
         Where `start` is out of range; where `length` is negative or too long.
+
+    >>> import tapegrad as tg
+    >>> tg.narrow(tg.arange(5), 0, 1, 3)
+    tensor([1, 2, 3])
     """
     if isinstance(start, Tensor) and (start.ndim or start.dtype.category != 1):
         raise RuntimeError(f"start must be an 0-dim integral Tensor: narrow({describe(input, start)}), at {location()}")
@@ -598,21 +643,34 @@ for _method in (expand_as, repeat, sum_to_size, detach_):
     setattr(Tensor, _method.__name__, _method)
 
 
-def _taking_ints(function: Any, argument: str) -> Any:
-    """The method of a function of a sequence of ints: it takes them one by one too."""
-    name = function.__name__
+def takes_ints(function: Callable[..., Tensor]) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Make what it decorates the method of a function of a sequence of ints: the method takes them one by one too."""
 
-    def taking(self: Tensor, *given: Any) -> Tensor:
-        return function(self, sizes(name, given, argument))
+    def made(method: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        method.__name__ = method.__qualname__ = name = function.__name__
+        method.__doc__ = function.__doc__
+        setattr(Tensor, name, method)
+        return method
 
-    taking.__name__ = taking.__qualname__ = name
-    taking.__doc__ = function.__doc__
-    return taking
+    return made
 
 
-for _function, _argument in ((permute, "dims"), (reshape, "shape"), (broadcast_to, "size")):
-    functions[_function.__name__] = _function
-    setattr(Tensor, _function.__name__, _taking_ints(_function, _argument))
+functions |= {"permute": permute, "reshape": reshape, "broadcast_to": broadcast_to}
+
+
+@takes_ints(permute)
+def _permute(self: Tensor, *given: Any, dims: Sizes | None = None) -> Tensor:
+    return permute(self, sizes("permute", given, "dims", dims))
+
+
+@takes_ints(reshape)
+def _reshape(self: Tensor, *given: Any, shape: Sizes | None = None) -> Tensor:
+    return reshape(self, sizes("reshape", given, "shape", shape))
+
+
+@takes_ints(broadcast_to)
+def _broadcast_to(self: Tensor, *given: Any, size: Sizes | None = None) -> Tensor:
+    return broadcast_to(self, sizes("broadcast_to", given, named=size))
 
 
 def _transposed(self: Tensor) -> Tensor:

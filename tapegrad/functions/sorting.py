@@ -118,7 +118,12 @@ def argsort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: b
 
 @public
 def msort(input: Tensor) -> Tensor:
-    """The elements in ascending order along the first dimension."""
+    """The elements in ascending order along the first dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.msort(tg.tensor([3.0, 1.0, 2.0]))
+    tensor([1., 2., 3.])
+    """
     return sort(input, 0).values
 
 
@@ -477,9 +482,15 @@ def _extreme_so_far(name: str, op: Any, result: Any, node: int, which: str) -> A
         return result(picked(x, where, at, node, repeats=True), where)
 
     cumulative.__name__ = name
-    cumulative.__doc__ = (
-        f"The {which} of each element and all before it, nan from the first on, and its index: the last of equal ones."
-    )
+    cumulative.__doc__ = f"""The {which} of each element and all before it, and its index: the last of equal ones.
+
+    From the first nan on, nan.
+
+    >>> import tapegrad as tg
+    >>> values, indices = tg.{name}(tg.tensor([2.0, 2.0, 2.0]), dim=0)
+    >>> indices
+    tensor([0, 1, 2])
+    """
     return public(cumulative)
 
 
@@ -626,5 +637,10 @@ def quantile(
 def nanquantile(
     input: Tensor, q: float | Tensor, dim: int | None = None, keepdim: bool = False, *, interpolation: str = "linear"
 ) -> Tensor:
-    """`quantile` of what is not nan."""
+    """`quantile` of what is not nan.
+
+    >>> import tapegrad as tg
+    >>> tg.nanquantile(tg.tensor([1.0, 3.0, tg.nan]), 0.5)
+    tensor(2.)
+    """
     return _quantile("nanquantile", input, q, dim, keepdim, interpolation, True)

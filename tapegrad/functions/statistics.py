@@ -138,7 +138,12 @@ functions["trapz"] = trapezoid
 
 @function
 def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: Number | None = None, dim: int = -1) -> Tensor:
-    """The integrals up to each point but the first, by the trapezoidal rule."""
+    """The integrals up to each point but the first, by the trapezoidal rule.
+
+    >>> import tapegrad as tg
+    >>> tg.cumulative_trapezoid(tg.tensor([0.0, 1.0, 2.0]))
+    tensor([0.5000, 2.0000])
+    """
     areas, at = _trapezoids("cumulative_trapezoid", y, x, dx, dim)
     return areas.cumsum(at)
 

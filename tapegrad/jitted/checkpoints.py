@@ -79,6 +79,8 @@ def checkpoint_loop(step, state, n_steps, *parameters):
     float, array or tuple
         The last state.
 
+    Notes
+    -----
     It is for jitted code, and may be called from Python. Where it isn't differentiated, and in forward mode, it is the
     plain loop. In reverse mode each step runs twice, and what is kept are about 2 sqrt(n_steps) states and the tape of
     sqrt(n_steps) steps. For less memory still, let `step` be a function that calls `checkpoint_loop` itself.

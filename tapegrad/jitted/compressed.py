@@ -53,6 +53,8 @@ def jacobian(function: Callable[..., Any], sparsity: Any, argnums: int | Sequenc
     NotDifferentiableError, TypeError, RuntimeError
         As `tapegrad.func.jacfwd` does.
 
+    Notes
+    -----
     `scipy.optimize.least_squares` takes it as `jac`, if all of the function's arguments are `x` and its `args`.
 
     >>> import numpy as np

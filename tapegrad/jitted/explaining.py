@@ -104,12 +104,14 @@ def explain(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
         swept at once, and counted as `inside`. A nest of loops that has one row is a line of no operations: that of its
         outermost loop. Its bytes are what its reverse loop needs.
 
-    The function is compiled once more for that, and is slower; its gradients are not affected.
-
     Raises
     ------
     NotDifferentiableError, TypeError, RuntimeError
         As the gradient does: for what can't be differentiated, arguments that aren't, and places that there are not.
+
+    Notes
+    -----
+    The function is compiled once more for that, and is slower; its gradients are not affected.
 
     >>> import numpy as np
     >>> import tapegrad as tg

@@ -40,6 +40,8 @@ def custom_rule(function: Any) -> Callable[[Callable[..., Any]], Any]:
         A decorator for the rule: a function of the same arguments and the result that returns the partial derivative by
         the argument, or a tuple with one for each. The partial derivative by an array is an array of its shape.
 
+    Notes
+    -----
     For higher derivatives the rule is differentiated in turn.
 
     >>> import tapegrad as tg

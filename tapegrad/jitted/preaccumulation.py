@@ -65,6 +65,8 @@ def preaccumulate(function: Callable[..., Any]) -> Any:
         The same. Where it is called in a function that is differentiated in reverse mode, only its derivatives go on
         the tape, one row for each number that it returns; so iterations of a solver cost memory once.
 
+    Notes
+    -----
     Inside, it is swept once for each number that it returns. Derivatives are the same, also second ones; forward mode
     doesn't notice.
 

@@ -14,6 +14,13 @@ from tapegrad import creation
 from tapegrad.tape import current_tape, in_grad_mode
 from tapegrad.tensor import Tensor, depth_of_user
 
+__all__ = [
+    "calculate_gain", "constant", "constant_", "dirac", "dirac_", "eye", "eye_", "kaiming_normal",
+    "kaiming_normal_", "kaiming_uniform", "kaiming_uniform_", "normal", "normal_", "ones_", "orthogonal",
+    "orthogonal_", "sparse", "sparse_", "trunc_normal_", "uniform", "uniform_", "xavier_normal", "xavier_normal_",
+    "xavier_uniform", "xavier_uniform_", "zeros_",
+]  # fmt: skip
+
 
 def _written(t: Tensor, values: np.ndarray) -> Tensor:
     made = creation.tensor(np.ascontiguousarray(values, t.dtype.numpy), dtype=t.dtype)

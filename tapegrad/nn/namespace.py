@@ -38,7 +38,13 @@ def adaptive_max_pool1d(input: Tensor, output_size: Any) -> tuple[Tensor, Tensor
 def embedding(
     weight: Tensor, indices: Tensor, padding_idx: int = -1, scale_grad_by_freq: bool = False, sparse: bool = False
 ) -> Tensor:
-    """See `nn.functional.embedding`: the table comes first, and -1 is no padding."""
+    """See `nn.functional.embedding`: the table comes first, and -1 is no padding.
+
+    >>> import tapegrad as tg
+    >>> tg.embedding(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), tg.tensor([1, 0]))
+    tensor([[3., 4.],
+            [1., 2.]])
+    """
     padding = None if padding_idx < 0 else padding_idx
     return F.embedding(indices, weight, padding, None, 2.0, scale_grad_by_freq, sparse)
 

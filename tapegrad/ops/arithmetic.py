@@ -55,7 +55,12 @@ def sub(a, b):
     aliases=("multiply",),
 )
 def mul(a, b):
-    """`a * b`, elementwise."""
+    """`a * b`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.mul(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]))
+    tensor([3., 8.])
+    """
     return a * b
 
 
@@ -96,7 +101,12 @@ def _truncated(a, b):
     grad_name="DivBackward1",
 )
 def floor_divide(a, b):
-    """`a // b`: the quotient rounded towards minus infinity, elementwise; a step function, of derivatives 0."""
+    """`a // b`: the quotient rounded towards minus infinity, elementwise; a step function, of derivatives 0.
+
+    >>> import tapegrad as tg
+    >>> tg.floor_divide(tg.tensor([-7.0, 7.0]), 3.0)
+    tensor([-3.,  2.])
+    """
     return a // b
 
 
@@ -121,7 +131,12 @@ def _div_trunc(a, b):
     divides=True,
 )
 def remainder(a, b):
-    """`a % b`: the remainder of floor division, with the sign of `b` (of `a` where it is zero), elementwise."""
+    """`a % b`: the remainder of floor division, with the sign of `b` (of `a` where it is zero), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.remainder(tg.tensor([-7.0, 7.0]), 3.0)
+    tensor([2., 1.])
+    """
     left = a % b
     return a * 0 if left == 0 else left
 
@@ -136,7 +151,12 @@ def remainder(a, b):
     integer=lambda a, b: a * 0 if b == -1 else a - b * _truncated(a, b),
 )
 def fmod(a, b):
-    """The remainder of the integer part of `a / b`, with the sign of `a`, elementwise."""
+    """The remainder of the integer part of `a / b`, with the sign of `a`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.fmod(tg.tensor([-7.0, 7.0]), 3.0)
+    tensor([-1.,  1.])
+    """
     return math.copysign(abs(a) % abs(b), a)
 
 
@@ -150,7 +170,12 @@ def fmod(a, b):
     aliases=("negative",),
 )
 def neg(x):
-    """`-x`, elementwise."""
+    """`-x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.neg(tg.tensor([-2.0, 3.0]))
+    tensor([ 2., -3.])
+    """
     return -x
 
 
@@ -163,13 +188,23 @@ def neg(x):
     aliases=("absolute",),
 )
 def abs_(x):
-    """Absolute value, elementwise; its derivative at 0 is 0."""
+    """Absolute value, elementwise; its derivative at 0 is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.abs(tg.tensor([-2.0, 0.0, 3.0]))
+    tensor([2., 0., 3.])
+    """
     return abs(x)
 
 
 @elementwise(partials=lambda: 0.0, reference=np.sign, domain=(domains.kinked,), aliases=("sgn",))
 def sign(x):
-    """-1, 0 or 1, elementwise; nan for nan."""
+    """-1, 0 or 1, elementwise; nan for nan.
+
+    >>> import tapegrad as tg
+    >>> tg.sign(tg.tensor([-2.0, 0.0, 3.0]))
+    tensor([-1.,  0.,  1.])
+    """
     return x if x != x else (x > 0) * 1 - (x < 0) * 1
 
 
@@ -181,7 +216,12 @@ def sign(x):
     result=FLOATING,
 )
 def copysign(a, b):
-    """The size of `a` with the sign of `b`, elementwise; its derivative at `a` = 0 is 0."""
+    """The size of `a` with the sign of `b`, elementwise; its derivative at `a` = 0 is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.copysign(tg.tensor([1.0, -2.0]), tg.tensor(-3.0))
+    tensor([-1., -2.])
+    """
     return math.copysign(a, b)
 
 
@@ -194,7 +234,12 @@ def copysign(a, b):
     result=FLOATING,
 )
 def reciprocal(x):
-    """`1 / x`, elementwise."""
+    """`1 / x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.reciprocal(tg.tensor([2.0, -4.0]))
+    tensor([ 0.5000, -0.2500])
+    """
     return 1.0 / x
 
 
@@ -238,13 +283,23 @@ def _cube(x):
 
 @elementwise(partials=lambda: 0.0, reference=np.floor, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
 def floor(x):
-    """The largest integer not above `x`, elementwise."""
+    """The largest integer not above `x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.floor(tg.tensor([-1.5, 0.5, 2.7]))
+    tensor([-2.,  0.,  2.])
+    """
     return np.floor(x)
 
 
 @elementwise(partials=lambda: 0.0, reference=np.ceil, domain=(domains.steps,), refuses=("bool",), integer=lambda x: x)
 def ceil(x):
-    """The smallest integer not below `x`, elementwise."""
+    """The smallest integer not below `x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.ceil(tg.tensor([-1.5, 0.5, 2.7]))
+    tensor([-1.,  1.,  3.])
+    """
     return np.ceil(x)
 
 
@@ -272,7 +327,12 @@ def round_(x):
     aliases=("fix",),
 )
 def trunc(x):
-    """The integer part, elementwise."""
+    """The integer part, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.trunc(tg.tensor([-1.5, 0.5, 2.7]))
+    tensor([-1.,  0.,  2.])
+    """
     return np.trunc(x)
 
 
@@ -287,7 +347,12 @@ def trunc(x):
     in_place=False,
 )
 def maximum(a, b):
-    """The larger, elementwise; nan where either is nan. Equal operands share the gradient."""
+    """The larger, elementwise; nan where either is nan. Equal operands share the gradient.
+
+    >>> import tapegrad as tg
+    >>> tg.maximum(tg.tensor([1.0, tg.nan]), tg.tensor([2.0, 3.0]))
+    tensor([2., nan])
+    """
     return a if (a > b or a != a) else b
 
 
@@ -302,7 +367,12 @@ def maximum(a, b):
     in_place=False,
 )
 def minimum(a, b):
-    """The smaller, elementwise; nan where either is nan. Equal operands share the gradient."""
+    """The smaller, elementwise; nan where either is nan. Equal operands share the gradient.
+
+    >>> import tapegrad as tg
+    >>> tg.minimum(tg.tensor([1.0, tg.nan]), tg.tensor([2.0, 3.0]))
+    tensor([1., nan])
+    """
     return a if (a < b or a != a) else b
 
 
@@ -317,7 +387,12 @@ def minimum(a, b):
     in_place=False,
 )
 def fmax(a, b):
-    """The larger, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
+    """The larger, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient.
+
+    >>> import tapegrad as tg
+    >>> tg.fmax(tg.tensor([1.0, tg.nan]), tg.tensor([2.0, 3.0]))
+    tensor([2., 3.])
+    """
     return a if (a >= b or b != b) else b
 
 
@@ -332,7 +407,12 @@ def fmax(a, b):
     in_place=False,
 )
 def fmin(a, b):
-    """The smaller, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient."""
+    """The smaller, elementwise; nan only where both are nan. Where they are equal, `a` has the gradient.
+
+    >>> import tapegrad as tg
+    >>> tg.fmin(tg.tensor([1.0, tg.nan]), tg.tensor([2.0, 3.0]))
+    tensor([1., 3.])
+    """
     return a if (a <= b or b != b) else b
 
 
@@ -398,7 +478,12 @@ def _lerp(a, b, c):
     refuses=("bool", *INTEGERS),
 )
 def frac(x):
-    """What is left of `x` without its integer part, with its sign, elementwise."""
+    """What is left of `x` without its integer part, with its sign, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.frac(tg.tensor([-1.5, 0.5, 2.7]))
+    tensor([-0.5000,  0.5000,  0.7000])
+    """
     return x - np.trunc(x)
 
 
@@ -409,7 +494,12 @@ def frac(x):
     grad_name="NextafterBackward0",
 )
 def nextafter(a, b):
-    """The next number of the dtype after `a` towards `b`, elementwise; derivatives are those of `a`, and 0 at `b`."""
+    """The next number of the dtype after `a` towards `b`, elementwise; derivatives are those of `a`, and 0 at `b`.
+
+    >>> import tapegrad as tg
+    >>> tg.nextafter(tg.tensor([1.0]), tg.tensor([2.0])) - 1.0
+    tensor([2.2204e-16])
+    """
     return vectormath.nextafter(a, b)
 
 
@@ -439,13 +529,23 @@ def _gcd(a, b):
 
 @elementwise(reference=np.gcd, refuses=("bool", "float32", "float64"))
 def gcd(a, b):
-    """The greatest common divisor of integers, elementwise."""
+    """The greatest common divisor of integers, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.gcd(tg.tensor([12, 18]), tg.tensor([8, 27]))
+    tensor([4, 9])
+    """
     return _gcd(a, b)
 
 
 @elementwise(reference=np.lcm, refuses=("bool", "float32", "float64"))
 def lcm(a, b):
-    """The least common multiple of integers, elementwise; 0 where either is."""
+    """The least common multiple of integers, elementwise; 0 where either is.
+
+    >>> import tapegrad as tg
+    >>> tg.lcm(tg.tensor([12, 18]), tg.tensor([8, 27]))
+    tensor([24, 54])
+    """
     divisor = _gcd(a, b)
     return abs(a // divisor * b) if divisor != 0 else divisor
 

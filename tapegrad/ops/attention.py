@@ -26,9 +26,9 @@ import numpy as np
 from tapegrad import vectormath
 from tapegrad.memory import f8, larger, plus
 from tapegrad.ops.arithmetic import _times
+from tapegrad.ops.axes import LONG_PART, extreme, total_of_products
 from tapegrad.ops.declare import array_op
 from tapegrad.ops.linalg import gemm_into, turn
-from tapegrad.ops.reduction import _LONG_PART, _extreme, _total_of_products
 from tapegrad.ops.spectral import vanishes
 
 HEADS, QUERIES, KEYS, E, V, SCALE, CAUSAL, TILE, BLOCK, ROOM, UNITS, NDIM = range(12)
@@ -126,12 +126,12 @@ def _add_mask(p, mask, head, query, run):
 
 def _exponentials(run, may_be_hidden):
     """exp(run - its largest), in place, and one over their sum; where all may be and is hidden, zeros."""
-    largest, total = _extreme(run, larger), np.float64(0)
+    largest, total = extreme(run, larger), np.float64(0)
     if may_be_hidden and largest == -np.inf:
         run[:] = 0
         return run.dtype.type(0)
-    for first in range(0, len(run), _LONG_PART):
-        part, few = run.dtype.type(0), run[first : first + _LONG_PART]
+    for first in range(0, len(run), LONG_PART):
+        part, few = run.dtype.type(0), run[first : first + LONG_PART]
         for j in range(len(few)):
             few[j] = vectormath.exp(few[j] - largest)
             part = plus(part, few[j])
@@ -182,7 +182,7 @@ def _to_adjoints(weights, over, adjoints, y, g):
         weights[:] = 0
         adjoints[:] = 0
         return
-    mean = weights.dtype.type(_total_of_products(y, g))
+    mean = weights.dtype.type(total_of_products(y, g))
     for j in range(len(weights)):
         weights[j] *= over
         adjoints[j] = _times(weights[j], adjoints[j] - mean)

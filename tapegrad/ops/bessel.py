@@ -138,7 +138,12 @@ def _i1e_slope(a, b):
     ulps=16.0,
 )
 def _bessel_j0(x):
-    """Bessel's function of the first kind, of order 0, elementwise."""
+    """Bessel's function of the first kind, of order 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.bessel_j0(tg.tensor([0.5, 1.0]))
+    tensor([0.9385, 0.7652])
+    """
     return _scipy_j0(x)
 
 
@@ -151,7 +156,12 @@ def _bessel_j0(x):
     ulps=16.0,
 )
 def _bessel_j1(x):
-    """Bessel's function of the first kind, of order 1, elementwise."""
+    """Bessel's function of the first kind, of order 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.bessel_j1(tg.tensor([0.5, 1.0]))
+    tensor([0.2423, 0.4401])
+    """
     return _scipy_j1(x)
 
 
@@ -164,7 +174,12 @@ def _bessel_j1(x):
     ulps=16.0,
 )
 def _bessel_y0(x):
-    """Bessel's function of the second kind, of order 0, elementwise."""
+    """Bessel's function of the second kind, of order 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.bessel_y0(tg.tensor([0.5, 1.0]))
+    tensor([-0.4445,  0.0883])
+    """
     return _scipy_y0(x)
 
 
@@ -177,7 +192,12 @@ def _bessel_y0(x):
     ulps=16.0,
 )
 def _bessel_y1(x):
-    """Bessel's function of the second kind, of order 1, elementwise."""
+    """Bessel's function of the second kind, of order 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.bessel_y1(tg.tensor([0.5, 1.0]))
+    tensor([-1.4715, -0.7812])
+    """
     return _scipy_y1(x)
 
 
@@ -190,7 +210,12 @@ def _bessel_y1(x):
     ulps=16.0,
 )
 def i0(x):
-    """The modified Bessel function of the first kind, of order 0, elementwise."""
+    """The modified Bessel function of the first kind, of order 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.i0(tg.tensor([0.5, 1.0]))
+    tensor([1.0635, 1.2661])
+    """
     return _scipy_i0(x)
 
 
@@ -203,7 +228,12 @@ def i0(x):
     ulps=16.0,
 )
 def _modified_bessel_i1(x):
-    """The modified Bessel function of the first kind, of order 1, elementwise."""
+    """The modified Bessel function of the first kind, of order 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.i1(tg.tensor([0.5, 1.0]))
+    tensor([0.2579, 0.5652])
+    """
     return _scipy_i1(x)
 
 
@@ -216,7 +246,12 @@ def _modified_bessel_i1(x):
     ulps=16.0,
 )
 def _i0e(x):
-    """exp(-|x|) times the modified Bessel function of order 0, elementwise."""
+    """exp(-|x|) times the modified Bessel function of order 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.i0e(tg.tensor([0.5, 1.0]))
+    tensor([0.6450, 0.4658])
+    """
     return _scipy_i0e(x)
 
 
@@ -229,7 +264,12 @@ def _i0e(x):
     ulps=16.0,
 )
 def _i1e(x):
-    """exp(-|x|) times the modified Bessel function of order 1, elementwise."""
+    """exp(-|x|) times the modified Bessel function of order 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.i1e(tg.tensor([0.5, 1.0]))
+    tensor([0.1564, 0.2079])
+    """
     return _scipy_i1e(x)
 
 
@@ -242,7 +282,12 @@ def _i1e(x):
     ulps=16.0,
 )
 def _modified_bessel_k0(x):
-    """The modified Bessel function of the second kind, of order 0, elementwise."""
+    """The modified Bessel function of the second kind, of order 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.modified_bessel_k0(tg.tensor([0.5, 1.0]))
+    tensor([0.9244, 0.4210])
+    """
     return _scipy_k0(x)
 
 
@@ -255,7 +300,12 @@ def _modified_bessel_k0(x):
     ulps=16.0,
 )
 def _modified_bessel_k1(x):
-    """The modified Bessel function of the second kind, of order 1, elementwise."""
+    """The modified Bessel function of the second kind, of order 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.modified_bessel_k1(tg.tensor([0.5, 1.0]))
+    tensor([1.6564, 0.6019])
+    """
     return _scipy_k1(x)
 
 
@@ -268,7 +318,12 @@ def _modified_bessel_k1(x):
     ulps=16.0,
 )
 def _scaled_modified_bessel_k0(x):
-    """exp(x) times the modified Bessel function of the second kind, of order 0, elementwise."""
+    """exp(x) times the modified Bessel function of the second kind, of order 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.scaled_modified_bessel_k0(tg.tensor([0.5, 1.0]))
+    tensor([1.5241, 1.1445])
+    """
     return _scipy_k0e(x)
 
 
@@ -281,7 +336,12 @@ def _scaled_modified_bessel_k0(x):
     ulps=16.0,
 )
 def _scaled_modified_bessel_k1(x):
-    """exp(x) times the modified Bessel function of the second kind, of order 1, elementwise."""
+    """exp(x) times the modified Bessel function of the second kind, of order 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.scaled_modified_bessel_k1(tg.tensor([0.5, 1.0]))
+    tensor([2.7310, 1.6362])
+    """
     return _scipy_k1e(x)
 
 
@@ -292,7 +352,12 @@ def _scaled_modified_bessel_k1(x):
     result=FLOATING,
 )
 def _spherical_bessel_j0(x):
-    """sin(x) / x, and 1 at 0, elementwise."""
+    """sin(x) / x, and 1 at 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.spherical_bessel_j0(tg.tensor([0.5, 1.0]))
+    tensor([0.9589, 0.8415])
+    """
     return 0.0 * x + 1.0 if x == 0.0 else 0.0 if x - x != 0 and x == x else vectormath.sin(x) / x
 
 
@@ -325,7 +390,12 @@ _AIRY_0, _AIRY_SLOPE_0 = 0.3550280538878172, -0.2588194037928068  # 9.2.3, 9.2.4
     ulps=512.0,
 )
 def _airy_ai(x):
-    """Airy's function, elementwise."""
+    """Airy's function, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.airy_ai(tg.tensor([0.5, 1.0]))
+    tensor([0.2317, 0.1353])
+    """
     if abs(x) < 1e-9:
         return _AIRY_0 + x * _AIRY_SLOPE_0
     zeta = 2.0 / 3.0 * abs(x) * np.sqrt(abs(x))

@@ -27,7 +27,12 @@ _scipy_elliprd, _scipy_elliprg, _scipy_agm = Foreign("elliprd", 3), Foreign("ell
     result=FLOATING,
 )
 def _elliprf(a, b, c):
-    """Carlson's integral of the first kind R_F(x, y, z), elementwise (19.16.1)."""
+    """Carlson's integral of the first kind R_F(x, y, z), elementwise (19.16.1).
+
+    >>> import tapegrad as tg
+    >>> tg.special.elliprf(1.0, 2.0, tg.tensor([3.0, 4.0]))
+    tensor([0.7269, 0.6851])
+    """
     return _scipy_elliprf(a, b, c)
 
 
@@ -46,7 +51,12 @@ def _times_rd(x, y, z):
     result=FLOATING,
 )
 def _elliprg(a, b, c):
-    """Carlson's integral of the second kind R_G(x, y, z), symmetric in all, elementwise (19.16.3)."""
+    """Carlson's integral of the second kind R_G(x, y, z), symmetric in all, elementwise (19.16.3).
+
+    >>> import tapegrad as tg
+    >>> tg.special.elliprg(1.0, 2.0, tg.tensor([3.0, 4.0]))
+    tensor([1.4018, 1.5053])
+    """
     return _scipy_elliprg(a, b, c)
 
 
@@ -61,7 +71,12 @@ def _elliprg(a, b, c):
     result=FLOATING,
 )
 def _elliprc(a, b):
-    """Carlson's degenerate integral R_C(x, y) = R_F(x, y, y), elementwise (19.2.17)."""
+    """Carlson's degenerate integral R_C(x, y) = R_F(x, y, y), elementwise (19.2.17).
+
+    >>> import tapegrad as tg
+    >>> tg.special.elliprc(1.0, tg.tensor([2.0, 3.0]))
+    tensor([0.7854, 0.6755])
+    """
     return _scipy_elliprc(a, b)
 
 
@@ -75,7 +90,12 @@ def _elliprc(a, b):
     result=FLOATING,
 )
 def _elliprd(a, b, c):
-    """Carlson's integral of the second kind R_D(x, y, z), elementwise (19.16.5)."""
+    """Carlson's integral of the second kind R_D(x, y, z), elementwise (19.16.5).
+
+    >>> import tapegrad as tg
+    >>> tg.special.elliprd(1.0, 2.0, tg.tensor([3.0, 4.0]))
+    tensor([0.2905, 0.2184])
+    """
     return _scipy_elliprd(a, b, c)
 
 
@@ -163,5 +183,10 @@ def _rd_by_last_twice(a, b, c):
     result=FLOATING,
 )
 def _agm(a, b):
-    """The arithmetic-geometric mean of two numbers, elementwise."""
+    """The arithmetic-geometric mean of two numbers, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.agm(1.0, tg.tensor([2.0, 4.0]))
+    tensor([1.4568, 2.2430])
+    """
     return _scipy_agm(a, b)

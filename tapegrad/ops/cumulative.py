@@ -45,7 +45,12 @@ def _student_by_n(n, t):
     result=FLOATING,
 )
 def _stdtr(a, b):
-    """The distribution function of Student's t at t, of df degrees of freedom, elementwise."""
+    """The distribution function of Student's t at t, of df degrees of freedom, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.stdtr(5.0, tg.tensor([0.0, 2.0]))
+    tensor([0.5000, 0.9490])
+    """
     return _scipy_stdtr(a, b)
 
 
@@ -58,7 +63,12 @@ def _stdtr(a, b):
     result=FLOATING,
 )
 def _stdtrit(a, b):
-    """The t at which `stdtr` of df degrees of freedom is p, elementwise."""
+    """The t at which `stdtr` of df degrees of freedom is p, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.stdtrit(5.0, tg.tensor([0.5, 0.975]))
+    tensor([0.0000, 2.5706])
+    """
     return _scipy_stdtrit(a, b)
 
 
@@ -74,7 +84,12 @@ def _stdtrit(a, b):
     result=FLOATING,
 )
 def _chdtr(a, b):
-    """The distribution function of chi squared at x, of v degrees of freedom, elementwise."""
+    """The distribution function of chi squared at x, of v degrees of freedom, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.chdtr(2.0, tg.tensor([1.0, 6.0]))
+    tensor([0.3935, 0.9502])
+    """
     return _scipy_chdtr(a, b)
 
 
@@ -87,7 +102,12 @@ def _chdtr(a, b):
     result=FLOATING,
 )
 def _chdtrc(a, b):
-    """1 - `chdtr`, elementwise."""
+    """1 - `chdtr`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.chdtrc(2.0, tg.tensor([1.0, 6.0]))
+    tensor([0.6065, 0.0498])
+    """
     return _scipy_chdtrc(a, b)
 
 
@@ -100,7 +120,12 @@ def _chdtrc(a, b):
     result=FLOATING,
 )
 def _chdtri(a, b):
-    """The x at which `chdtrc` of v degrees of freedom is p, elementwise."""
+    """The x at which `chdtrc` of v degrees of freedom is p, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.chdtri(2.0, tg.tensor([0.05, 0.5]))
+    tensor([5.9915, 1.3863])
+    """
     return _scipy_chdtri(a, b)
 
 
@@ -114,7 +139,12 @@ def _chdtri(a, b):
     result=FLOATING,
 )
 def _gdtr(a, b, c):
-    """The distribution function of the gamma distribution at x, of the rate a and the shape b, elementwise."""
+    """The distribution function of the gamma distribution at x, of the rate a and the shape b, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.gdtr(1.0, 2.0, tg.tensor([1.0, 3.0]))
+    tensor([0.2642, 0.8009])
+    """
     return _scipy_gdtr(a, b, c)
 
 
@@ -128,7 +158,12 @@ def _gdtr(a, b, c):
     result=FLOATING,
 )
 def _gdtrc(a, b, c):
-    """1 - `gdtr`, elementwise."""
+    """1 - `gdtr`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.gdtrc(1.0, 2.0, tg.tensor([1.0, 3.0]))
+    tensor([0.7358, 0.1991])
+    """
     return _scipy_gdtrc(a, b, c)
 
 
@@ -142,19 +177,34 @@ def _gdtrc(a, b, c):
     result=FLOATING,
 )
 def _gdtrix(a, b, c):
-    """The x at which `gdtr` of the rate a and the shape b is p, elementwise."""
+    """The x at which `gdtr` of the rate a and the shape b is p, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.gdtrix(1.0, 2.0, tg.tensor([0.1, 0.5]))
+    tensor([0.5318, 1.6783])
+    """
     return _scipy_gdtrix(a, b, c)
 
 
 @elementwise(partials=(None, lambda a, b: -_gamma_density(floor(a) + 1.0, b)), scipy="pdtr", result=FLOATING)
 def _pdtr(a, b):
-    """The probability of at most k events of a Poisson distribution with mean m, elementwise."""
+    """The probability of at most k events of a Poisson distribution with mean m, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.pdtr(2.0, tg.tensor([1.0, 3.0]))
+    tensor([0.9197, 0.4232])
+    """
     return _scipy_pdtr(a, b)
 
 
 @elementwise(partials=(None, lambda a, b: _gamma_density(floor(a) + 1.0, b)), scipy="pdtrc", result=FLOATING)
 def _pdtrc(a, b):
-    """1 - `pdtr`, elementwise."""
+    """1 - `pdtr`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.pdtrc(2.0, tg.tensor([1.0, 3.0]))
+    tensor([0.0803, 0.5768])
+    """
     return _scipy_pdtrc(a, b)
 
 
@@ -193,7 +243,12 @@ def _f_by_n(m, n, x):
     result=FLOATING,
 )
 def _fdtr(a, b, c):
-    """The distribution function of F at x, of dfn and dfd degrees of freedom, elementwise."""
+    """The distribution function of F at x, of dfn and dfd degrees of freedom, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.fdtr(2.0, 5.0, tg.tensor([1.0, 4.0]))
+    tensor([0.5688, 0.9083])
+    """
     return _scipy_fdtr(a, b, c)
 
 
@@ -207,7 +262,12 @@ def _fdtr(a, b, c):
     result=FLOATING,
 )
 def _fdtrc(a, b, c):
-    """1 - `fdtr`, elementwise."""
+    """1 - `fdtr`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.fdtrc(2.0, 5.0, tg.tensor([1.0, 4.0]))
+    tensor([0.4312, 0.0917])
+    """
     return _scipy_fdtrc(a, b, c)
 
 
@@ -221,7 +281,12 @@ def _fdtrc(a, b, c):
     result=FLOATING,
 )
 def _fdtri(a, b, c):
-    """The x at which `fdtr` of dfn and dfd degrees of freedom is p, elementwise."""
+    """The x at which `fdtr` of dfn and dfd degrees of freedom is p, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.fdtri(2.0, 5.0, tg.tensor([0.5, 0.95]))
+    tensor([0.7988, 5.7861])
+    """
     return _scipy_fdtri(a, b, c)
 
 
@@ -250,13 +315,23 @@ def _more_than(k, n, p):
 
 @elementwise(partials=(None, None, lambda a, b, c: -_of_binomial(a, b, c)), scipy="bdtr", result=FLOATING)
 def _bdtr(a, b, c):
-    """The probability of at most k events of n, each of probability p, elementwise."""
+    """The probability of at most k events of n, each of probability p, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.bdtr(2.0, 5.0, tg.tensor([0.2, 0.5]))
+    tensor([0.9421, 0.5000])
+    """
     return _at_most(np.floor(a), np.trunc(b), c)
 
 
 @elementwise(partials=(None, None, lambda a, b, c: _of_binomial(a, b, c)), scipy="bdtrc", result=FLOATING)
 def _bdtrc(a, b, c):
-    """1 - `bdtr`, elementwise."""
+    """1 - `bdtr`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.bdtrc(2.0, 5.0, tg.tensor([0.2, 0.5]))
+    tensor([0.0579, 0.5000])
+    """
     return _more_than(np.floor(a), np.trunc(b), c)
 
 
@@ -264,7 +339,12 @@ def _bdtrc(a, b, c):
     partials=(None, None, lambda a, b, c: _beta_density(trunc(b), trunc(a) + 1.0, c)), scipy="nbdtr", result=FLOATING
 )
 def _nbdtr(a, b, c):
-    """The probability of at most k failures before n events of probability p, elementwise."""
+    """The probability of at most k failures before n events of probability p, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.nbdtr(2.0, 5.0, tg.tensor([0.2, 0.5]))
+    tensor([0.0047, 0.2266])
+    """
     return _scipy_nbdtr(np.trunc(a), np.trunc(b), c)
 
 
@@ -272,5 +352,10 @@ def _nbdtr(a, b, c):
     partials=(None, None, lambda a, b, c: -_beta_density(trunc(b), trunc(a) + 1.0, c)), scipy="nbdtrc", result=FLOATING
 )
 def _nbdtrc(a, b, c):
-    """1 - `nbdtr`, elementwise."""
+    """1 - `nbdtr`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.nbdtrc(2.0, 5.0, tg.tensor([0.2, 0.5]))
+    tensor([0.9953, 0.7734])
+    """
     return _scipy_nbdtrc(np.trunc(a), np.trunc(b), c)

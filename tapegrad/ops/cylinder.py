@@ -27,7 +27,12 @@ _scipy_struve, _scipy_modstruve = Foreign("struve", 2), Foreign("modstruve", 2)
     result=FLOATING,
 )
 def _jv(a, b):
-    """Bessel's function of the first kind, of the real order v, elementwise; differentiable by its argument."""
+    """Bessel's function of the first kind, of the real order v, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.jv(0.5, tg.tensor([1.0, 2.0]))
+    tensor([0.6714, 0.5130])
+    """
     return _scipy_jv(a, b)
 
 
@@ -38,7 +43,12 @@ def _jv(a, b):
     result=FLOATING,
 )
 def _yv(a, b):
-    """Bessel's function of the second kind, of the real order v, elementwise; differentiable by its argument."""
+    """Bessel's function of the second kind, of the real order v, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.yv(0.5, tg.tensor([1.0, 2.0]))
+    tensor([-0.4311,  0.2348])
+    """
     return _scipy_yv(a, b)
 
 
@@ -49,7 +59,12 @@ def _yv(a, b):
     result=FLOATING,
 )
 def _iv(a, b):
-    """The modified Bessel function of the first kind, of the real order v; differentiable by its argument."""
+    """The modified Bessel function of the first kind, of the real order v; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.iv(0.5, tg.tensor([1.0, 2.0]))
+    tensor([0.9377, 2.0462])
+    """
     return _scipy_iv(a, b)
 
 
@@ -60,7 +75,12 @@ def _iv(a, b):
     result=FLOATING,
 )
 def _kv(a, b):
-    """The modified Bessel function of the second kind, of the real order v; differentiable by its argument."""
+    """The modified Bessel function of the second kind, of the real order v; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.kv(0.5, tg.tensor([1.0, 2.0]))
+    tensor([0.4611, 0.1199])
+    """
     return _scipy_kv(a, b)
 
 
@@ -71,7 +91,12 @@ def _kv(a, b):
     result=FLOATING,
 )
 def _jve(a, b):
-    """`jv`, whose scale exp(-|Im z|) is 1 of real numbers, elementwise; differentiable by its argument."""
+    """`jv`, whose scale exp(-|Im z|) is 1 of real numbers, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.jve(0.5, tg.tensor([1.0, 2.0]))
+    tensor([0.6714, 0.5130])
+    """
     return _scipy_jve(a, b)
 
 
@@ -82,7 +107,12 @@ def _jve(a, b):
     result=FLOATING,
 )
 def _yve(a, b):
-    """`yv`, whose scale exp(-|Im z|) is 1 of real numbers, elementwise; differentiable by its argument."""
+    """`yv`, whose scale exp(-|Im z|) is 1 of real numbers, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.yve(0.5, tg.tensor([1.0, 2.0]))
+    tensor([-0.4311,  0.2348])
+    """
     return _scipy_yve(a, b)
 
 
@@ -96,7 +126,12 @@ def _yve(a, b):
     result=FLOATING,
 )
 def _ive(a, b):
-    """exp(-|z|) times `iv`, elementwise; differentiable by its argument."""
+    """exp(-|z|) times `iv`, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ive(0.5, tg.tensor([1.0, 2.0]))
+    tensor([0.3450, 0.2769])
+    """
     return _scipy_ive(a, b)
 
 
@@ -107,7 +142,12 @@ def _ive(a, b):
     result=FLOATING,
 )
 def _kve(a, b):
-    """exp(z) times `kv`, elementwise; differentiable by its argument."""
+    """exp(z) times `kv`, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.kve(0.5, tg.tensor([1.0, 2.0]))
+    tensor([1.2533, 0.8862])
+    """
     return _scipy_kve(a, b)
 
 
@@ -117,7 +157,12 @@ def _kve(a, b):
     result=FLOATING,
 )
 def _yn(a, b):
-    """Bessel's function of the second kind, of the order n, which is cut to an integer, elementwise."""
+    """Bessel's function of the second kind, of the order n, which is cut to an integer, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.yn(2, tg.tensor([1.0, 2.0]))
+    tensor([-1.6507, -0.6174])
+    """
     return _scipy_yn(np.trunc(a), b)
 
 
@@ -127,7 +172,12 @@ def _yn(a, b):
     result=FLOATING,
 )
 def _kn(a, b):
-    """The modified Bessel function of the second kind, of the order n, which is cut to an integer, elementwise."""
+    """The modified Bessel function of the second kind, of the order n, which is cut to an integer, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.kn(2, tg.tensor([1.0, 2.0]))
+    tensor([1.6248, 0.2538])
+    """
     return _scipy_kn(np.trunc(a), b)
 
 
@@ -143,7 +193,12 @@ def _at_zero(a):
     result=FLOATING,
 )
 def _struve(a, b):
-    """Struve's function of the real order v, elementwise; differentiable by its argument."""
+    """Struve's function of the real order v, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.struve(0.5, tg.tensor([1.0, 2.0]))
+    tensor([0.3668, 0.7990])
+    """
     return _scipy_struve(a, b)
 
 
@@ -154,7 +209,12 @@ def _struve(a, b):
     result=FLOATING,
 )
 def _modstruve(a, b):
-    """The modified Struve function of the real order v, elementwise; differentiable by its argument."""
+    """The modified Struve function of the real order v, elementwise; differentiable by its argument.
+
+    >>> import tapegrad as tg
+    >>> tg.special.modstruve(0.5, tg.tensor([1.0, 2.0]))
+    tensor([0.4333, 1.5584])
+    """
     return _scipy_modstruve(a, b)
 
 

@@ -58,7 +58,12 @@ def _slope_of_e(a):
     ulps=16.0,
 )
 def _ellipk(x):
-    """The complete elliptic integral of the first kind, K(m), elementwise."""
+    """The complete elliptic integral of the first kind, K(m), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ellipk(tg.tensor([0.0, 0.5]))
+    tensor([1.5708, 1.8541])
+    """
     return _scipy_ellipk(x)
 
 
@@ -71,7 +76,12 @@ def _ellipk(x):
     ulps=16.0,
 )
 def _ellipkm1(x):
-    """The complete elliptic integral of the first kind at m = 1 - x, exact where x is small, elementwise."""
+    """The complete elliptic integral of the first kind at m = 1 - x, exact where x is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ellipkm1(tg.tensor([1e-10, 0.5]))
+    tensor([12.8992,  1.8541])
+    """
     return _scipy_ellipkm1(x)
 
 
@@ -84,7 +94,12 @@ def _ellipkm1(x):
     ulps=16.0,
 )
 def _ellipe(x):
-    """The complete elliptic integral of the second kind, E(m), elementwise."""
+    """The complete elliptic integral of the second kind, E(m), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ellipe(tg.tensor([0.0, 0.5]))
+    tensor([1.5708, 1.3506])
+    """
     return _scipy_ellipe(x)
 
 
@@ -157,7 +172,12 @@ def _curvature_of_incomplete_e(a, b):
     result=FLOATING,
 )
 def _ellipkinc(a, b):
-    """The elliptic integral of the first kind, F(phi, m), elementwise."""
+    """The elliptic integral of the first kind, F(phi, m), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ellipkinc(1.0, tg.tensor([0.0, 0.5]))
+    tensor([1.0000, 1.0832])
+    """
     return _scipy_ellipkinc(a, b)
 
 
@@ -167,5 +187,10 @@ def _ellipkinc(a, b):
     result=FLOATING,
 )
 def _ellipeinc(a, b):
-    """The elliptic integral of the second kind, E(phi, m), elementwise."""
+    """The elliptic integral of the second kind, E(phi, m), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ellipeinc(1.0, tg.tensor([0.0, 0.5]))
+    tensor([1.0000, 0.9273])
+    """
     return _scipy_ellipeinc(a, b)

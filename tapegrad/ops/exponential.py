@@ -16,13 +16,23 @@ _NAN, _TINY = float("nan"), 5e-324
 
 @elementwise(partials=lambda y: y, reference=np.exp, domain=(domains.reals,), result=FLOATING)
 def exp(x):
-    """e to the power of `x`, elementwise."""
+    """e to the power of `x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.exp(tg.tensor([0.0, 1.0]))
+    tensor([1.0000, 2.7183])
+    """
     return vectormath.exp(x)
 
 
 @elementwise(partials=lambda y: y + 1.0, reference=np.expm1, scipy="expm1", domain=(domains.reals,), result=FLOATING)
 def expm1(x):
-    """exp(x) - 1, exact also where `x` is small, elementwise."""
+    """exp(x) - 1, exact also where `x` is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.expm1(tg.tensor([0.0, 1.0]))
+    tensor([0.0000, 1.7183])
+    """
     return vectormath.expm1(x)
 
 
@@ -35,13 +45,23 @@ def expm1(x):
     result=FLOATING,
 )
 def exp2(x):
-    """2 to the power of `x`, elementwise."""
+    """2 to the power of `x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.exp2(tg.tensor([0.0, 3.0]))
+    tensor([1., 8.])
+    """
     return vectormath.exp2(x)
 
 
 @elementwise(partials=lambda x: 1.0 / x, reference=np.log, domain=(domains.positive,), result=FLOATING)
 def log(x):
-    """Natural logarithm, elementwise."""
+    """Natural logarithm, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.log(tg.tensor([1.0, 10.0]))
+    tensor([0.0000, 2.3026])
+    """
     return vectormath.log(x)
 
 
@@ -53,7 +73,12 @@ def log(x):
     result=FLOATING,
 )
 def log1p(x):
-    """log(1 + x), exact also where `x` is small, elementwise."""
+    """log(1 + x), exact also where `x` is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.log1p(tg.tensor([0.0, 1.0]))
+    tensor([0.0000, 0.6931])
+    """
     return vectormath.log1p(x)
 
 
@@ -65,19 +90,34 @@ def log1p(x):
     result=FLOATING,
 )
 def log2(x):
-    """Logarithm to base 2, elementwise."""
+    """Logarithm to base 2, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.log2(tg.tensor([1.0, 8.0]))
+    tensor([0., 3.])
+    """
     return vectormath.log2(x)
 
 
 @elementwise(partials=lambda x: 1.0 / (x * _LN10), reference=np.log10, domain=(domains.positive,), result=FLOATING)
 def log10(x):
-    """Logarithm to base 10, elementwise."""
+    """Logarithm to base 10, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.log10(tg.tensor([1.0, 1000.0]))
+    tensor([0., 3.])
+    """
     return vectormath.log10(x)
 
 
 @elementwise(partials=lambda y: 0.5 / y, reference=np.sqrt, domain=(domains.positive,), result=FLOATING)
 def sqrt(x):
-    """Square root, elementwise."""
+    """Square root, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.sqrt(tg.tensor([4.0, 9.0]))
+    tensor([2., 3.])
+    """
     return vectormath.sqrt(x)
 
 
@@ -85,7 +125,12 @@ def sqrt(x):
     partials=lambda y: -0.5 * y * y * y, exact=lambda mp, x: 1 / mp.sqrt(x), domain=(domains.positive,), result=FLOATING
 )
 def rsqrt(x):
-    """1 / sqrt(x), elementwise."""
+    """1 / sqrt(x), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.rsqrt(tg.tensor([4.0, 9.0]))
+    tensor([0.5000, 0.3333])
+    """
     return vectormath.rsqrt(x)
 
 
@@ -98,7 +143,12 @@ def rsqrt(x):
     result=FLOATING,
 )
 def _cbrt(x):
-    """The cube root, elementwise."""
+    """The cube root, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.cbrt(tg.tensor([8.0, -27.0]))
+    tensor([ 2., -3.])
+    """
     return vectormath.cbrt(x)
 
 
@@ -112,25 +162,45 @@ def _cbrt(x):
     result=FLOATING,
 )
 def hypot(a, b):
-    """sqrt(a² + b²) without overflow, elementwise; its derivatives at (0, 0) are 0."""
+    """sqrt(a² + b²) without overflow, elementwise; its derivatives at (0, 0) are 0.
+
+    >>> import tapegrad as tg
+    >>> tg.hypot(tg.tensor([3.0]), tg.tensor([4.0]))
+    tensor([5.])
+    """
     return vectormath.hypot(a, b)
 
 
 @elementwise(partials=lambda x: cosh(x), reference=np.sinh, domain=(domains.reals,), result=FLOATING)
 def sinh(x):
-    """Hyperbolic sine, elementwise."""
+    """Hyperbolic sine, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.sinh(tg.tensor([-0.5, 0.5]))
+    tensor([-0.5211,  0.5211])
+    """
     return vectormath.sinh(x)
 
 
 @elementwise(partials=lambda x: sinh(x), reference=np.cosh, domain=(domains.reals,), result=FLOATING)
 def cosh(x):
-    """Hyperbolic cosine, elementwise."""
+    """Hyperbolic cosine, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.cosh(tg.tensor([-0.5, 0.5]))
+    tensor([1.1276, 1.1276])
+    """
     return vectormath.cosh(x)
 
 
 @elementwise(partials=lambda y: 1.0 - y * y, reference=np.tanh, domain=(domains.reals,), result=FLOATING)
 def tanh(x):
-    """Hyperbolic tangent, elementwise."""
+    """Hyperbolic tangent, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.tanh(tg.tensor([-0.5, 0.5]))
+    tensor([-0.4621,  0.4621])
+    """
     return vectormath.tanh(x)
 
 
@@ -142,7 +212,12 @@ def tanh(x):
     aliases=("arcsinh",),
 )
 def asinh(x):
-    """Inverse hyperbolic sine, elementwise."""
+    """Inverse hyperbolic sine, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.asinh(tg.tensor([-0.5, 0.5]))
+    tensor([-0.4812,  0.4812])
+    """
     return vectormath.asinh(x)
 
 
@@ -154,7 +229,12 @@ def asinh(x):
     aliases=("arccosh",),
 )
 def acosh(x):
-    """Inverse hyperbolic cosine, elementwise."""
+    """Inverse hyperbolic cosine, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.acosh(tg.tensor([1.0, 2.0]))
+    tensor([0.0000, 1.3170])
+    """
     return vectormath.acosh(x)
 
 
@@ -172,7 +252,12 @@ def _less_square(a, b):
     aliases=("arctanh",),
 )
 def atanh(x):
-    """Inverse hyperbolic tangent, elementwise."""
+    """Inverse hyperbolic tangent, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.atanh(tg.tensor([-0.5, 0.5]))
+    tensor([-0.5493,  0.5493])
+    """
     return vectormath.atanh(x)
 
 
@@ -184,7 +269,12 @@ def atanh(x):
     result=FLOATING,
 )
 def sigmoid(x):
-    """1 / (1 + exp(-x)), elementwise."""
+    """1 / (1 + exp(-x)), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.sigmoid(tg.tensor([-0.5, 0.5]))
+    tensor([0.3775, 0.6225])
+    """
     return vectormath.sigmoid(x)
 
 
@@ -217,7 +307,12 @@ def logit(x):
     result=FLOATING,
 )
 def xlogy(a, b):
-    """`a` log(`b`), elementwise, and 0 where `a` is 0."""
+    """`a` log(`b`), elementwise, and 0 where `a` is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.xlogy(tg.tensor([0.0, 2.0]), tg.tensor([0.0, 3.0]))
+    tensor([0.0000, 2.1972])
+    """
     return b if b != b else abs(a) if a == 0 else a * vectormath.log(b)
 
 
@@ -233,7 +328,12 @@ def xlogy(a, b):
     in_place=False,
 )
 def _xlog1py(a, b):
-    """`a` log(1 + `b`), elementwise, and 0 where `a` is 0."""
+    """`a` log(1 + `b`), elementwise, and 0 where `a` is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.special.xlog1py(tg.tensor([0.0, 2.0]), tg.tensor([-1.0, 1.0]))
+    tensor([0.0000, 1.3863])
+    """
     return b if b != b else abs(a) if a == 0 else a * vectormath.log1p(b)
 
 
@@ -258,7 +358,12 @@ def softplus(x):
     in_place=False,
 )
 def logaddexp(a, b):
-    """log(exp(a) + exp(b)), without overflow, elementwise."""
+    """log(exp(a) + exp(b)), without overflow, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.logaddexp(tg.tensor([0.0, 1.0]), tg.tensor([0.0, 2.0]))
+    tensor([0.6931, 2.3133])
+    """
     return (a if a > b else b) + (_LN2 if a == b else vectormath.softplus(-abs(a - b)))
 
 
@@ -271,7 +376,12 @@ def logaddexp(a, b):
     in_place=False,
 )
 def logaddexp2(a, b):
-    """log2(2 ** a + 2 ** b), without overflow, elementwise."""
+    """log2(2 ** a + 2 ** b), without overflow, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.logaddexp2(tg.tensor([0.0, 1.0]), tg.tensor([0.0, 2.0]))
+    tensor([1.0000, 2.5850])
+    """
     return (a if a > b else b) + (1.0 if a == b else vectormath.log1p(vectormath.exp2(-abs(a - b))) / _LN2)
 
 
@@ -282,7 +392,12 @@ def logaddexp2(a, b):
     refuses=("bool",),
 )
 def relu(x):
-    """max(x, 0), elementwise; its derivative at 0 is 0."""
+    """max(x, 0), elementwise; its derivative at 0 is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.relu(tg.tensor([-1.0, 0.0, 2.0]))
+    tensor([0., 0., 2.])
+    """
     return 0 if x < 0 else x
 
 

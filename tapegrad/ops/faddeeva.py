@@ -153,5 +153,10 @@ _OF_FIRST = 0.5 / _ROOT_PI  # of 1 / sigma²: that of z by x, sqrt(1/2) / sigma,
     result=FLOATING,
 )
 def _voigt_profile(a, b, c):
-    """Voigt's profile: a normal density of deviation sigma, convolved with a Cauchy density of scale gamma."""
+    """Voigt's profile: a normal density of deviation sigma, convolved with a Cauchy density of scale gamma.
+
+    >>> import tapegrad as tg
+    >>> tg.special.voigt_profile(0.0, 1.0, tg.tensor([0.0, 0.5]))
+    tensor([0.3989, 0.2790])
+    """
     return _scipy_voigt_profile(a, b, c)

@@ -100,13 +100,23 @@ def _trigamma_apart(a, b):
     result=FLOATING,
 )
 def _rgamma(x):
-    """1 / gamma(x), elementwise; 0 at the poles of gamma."""
+    """1 / gamma(x), elementwise; 0 at the poles of gamma.
+
+    >>> import tapegrad as tg
+    >>> tg.special.rgamma(tg.tensor([0.0, 4.0]))
+    tensor([0.0000, 0.1667])
+    """
     return _scipy_rgamma(x)
 
 
 @elementwise(partials=lambda x: where(x < 0.0, math.nan, digamma(x)), scipy="loggamma", result=FLOATING)
 def _loggamma(x):
-    """The logarithm of gamma, elementwise; nan where `x` is negative, where it is not real."""
+    """The logarithm of gamma, elementwise; nan where `x` is negative, where it is not real.
+
+    >>> import tapegrad as tg
+    >>> tg.special.loggamma(tg.tensor([0.5, 5.0]))
+    tensor([0.5724, 3.1781])
+    """
     return _scipy_loggamma(x)
 
 
@@ -116,7 +126,12 @@ def _loggamma(x):
     result=FLOATING,
 )
 def _beta(a, b):
-    """The beta function, gamma(a) gamma(b) / gamma(a + b), elementwise."""
+    """The beta function, gamma(a) gamma(b) / gamma(a + b), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.beta(2.0, tg.tensor([1.0, 3.0]))
+    tensor([0.5000, 0.0833])
+    """
     return _scipy_beta(a, b)
 
 
@@ -126,7 +141,12 @@ def _beta(a, b):
     result=FLOATING,
 )
 def _betaln(a, b):
-    """The logarithm of the beta function's absolute value, elementwise."""
+    """The logarithm of the beta function's absolute value, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.betaln(2.0, tg.tensor([1.0, 3.0]))
+    tensor([-0.6931, -2.4849])
+    """
     low, high = min(a, b), max(a, b)
     if not (low > 0.0 and 20.0 < high < math.inf):
         return _scipy_betaln(a, b)
@@ -144,7 +164,12 @@ def _betaln(a, b):
     result=FLOATING,
 )
 def _binom(a, b):
-    """The binomial coefficient of real numbers, gamma(a + 1) / gamma(b + 1) / gamma(a - b + 1), elementwise."""
+    """The binomial coefficient of real numbers, gamma(a + 1) / gamma(b + 1) / gamma(a - b + 1), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.binom(5.0, tg.tensor([2.0, 2.5]))
+    tensor([10.0000, 10.8650])
+    """
     return _scipy_binom(a, b)
 
 
@@ -154,5 +179,10 @@ def _binom(a, b):
     result=FLOATING,
 )
 def _poch(a, b):
-    """Pochhammer's symbol, gamma(a + b) / gamma(a), elementwise (5.2.5)."""
+    """Pochhammer's symbol, gamma(a + b) / gamma(a), elementwise (5.2.5).
+
+    >>> import tapegrad as tg
+    >>> tg.special.poch(3.0, tg.tensor([1.0, 2.0]))
+    tensor([ 3., 12.])
+    """
     return _scipy_poch(a, b)

@@ -18,7 +18,12 @@ _scipy_hyp2f1 = Foreign("hyp2f1", 4)
     result=FLOATING,
 )
 def _hyp0f1(a, b):
-    """The confluent hypergeometric limit function 0F1(v; x), elementwise; differentiable by `x`."""
+    """The confluent hypergeometric limit function 0F1(v; x), elementwise; differentiable by `x`.
+
+    >>> import tapegrad as tg
+    >>> tg.special.hyp0f1(1.5, tg.tensor([0.5, 1.0]))
+    tensor([1.3683, 1.8134])
+    """
     return _scipy_hyp0f1(a, b)
 
 
@@ -29,7 +34,12 @@ def _hyp0f1(a, b):
     result=FLOATING,
 )
 def _hyp1f1(a, b, c):
-    """Kummer's confluent hypergeometric function 1F1(a; b; x), elementwise; differentiable by `x`."""
+    """Kummer's confluent hypergeometric function 1F1(a; b; x), elementwise; differentiable by `x`.
+
+    >>> import tapegrad as tg
+    >>> tg.special.hyp1f1(1.0, 2.0, tg.tensor([0.5, 1.0]))
+    tensor([1.2974, 1.7183])
+    """
     return _scipy_hyp1f1(a, b, c)
 
 
@@ -40,7 +50,12 @@ def _hyp1f1(a, b, c):
     result=FLOATING,
 )
 def _hyperu(a, b, c):
-    """Tricomi's confluent hypergeometric function U(a, b, x), elementwise; differentiable by `x`."""
+    """Tricomi's confluent hypergeometric function U(a, b, x), elementwise; differentiable by `x`.
+
+    >>> import tapegrad as tg
+    >>> tg.special.hyperu(1.0, 2.0, tg.tensor([0.5, 1.0]))
+    tensor([2., 1.])
+    """
     return _scipy_hyperu(a, b, c)
 
 

@@ -32,19 +32,34 @@ _fresnel_s_of, _fresnel_c_of = (Foreign("fresnel", 1, k) for k in range(2))
 
 @elementwise(partials=lambda x: sigmoid(-x), scipy="log_expit", result=FLOATING)
 def _log_expit(x):
-    """The logarithm of `expit`, exact also where that is near 1 or underflows, elementwise."""
+    """The logarithm of `expit`, exact also where that is near 1 or underflows, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.log_expit(tg.tensor([-2.0, 0.0]))
+    tensor([-2.1269, -0.6931])
+    """
     return _scipy_log_expit(x)
 
 
 @elementwise(partials=lambda y: math.log(10.0) * y, scipy="exp10", result=FLOATING)
 def _exp10(x):
-    """10^`x`, elementwise."""
+    """10^`x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.exp10(tg.tensor([-1.0, 2.0]))
+    tensor([  0.1000, 100.0000])
+    """
     return _scipy_exp10(x)
 
 
 @elementwise(partials=lambda x: -sin(x), scipy="cosm1", result=FLOATING)
 def _cosm1(x):
-    """cos(x) - 1, exact also where `x` is small, elementwise."""
+    """cos(x) - 1, exact also where `x` is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.cosm1(tg.tensor([0.0, 0.5]))
+    tensor([ 0.0000, -0.1224])
+    """
     return _scipy_cosm1(x)
 
 
@@ -57,7 +72,12 @@ def _cosm1(x):
     result=FLOATING,
 )
 def _powm1(a, b):
-    """`a`^`b` - 1, exact also where that is small, elementwise."""
+    """`a`^`b` - 1, exact also where that is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.powm1(2.0, tg.tensor([0.5, 3.0]))
+    tensor([0.4142, 7.0000])
+    """
     return _scipy_powm1(a, b)
 
 
@@ -99,7 +119,12 @@ def _exponential_moment(a, b):
 
 @elementwise(partials=lambda x: _exponential_moment(1.0, x), scipy="exprel", result=FLOATING)
 def _exprel(x):
-    """(exp(x) - 1) / x, exact also where `x` is small, elementwise; 1 at 0."""
+    """(exp(x) - 1) / x, exact also where `x` is small, elementwise; 1 at 0.
+
+    >>> import tapegrad as tg
+    >>> tg.special.exprel(tg.tensor([0.0, 1.0]))
+    tensor([1.0000, 1.7183])
+    """
     return _scipy_exprel(x)
 
 
@@ -108,19 +133,34 @@ def _exprel(x):
 
 @elementwise(partials=lambda x: exp(x) / x, scipy="expi", result=FLOATING)  # 6.2.5
 def _expi(x):
-    """The exponential integral Ei(x), elementwise."""
+    """The exponential integral Ei(x), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.expi(tg.tensor([0.5, 1.0]))
+    tensor([0.4542, 1.8951])
+    """
     return _scipy_expi(x)
 
 
 @elementwise(partials=lambda x: where(x < 0.0, math.nan, -exp(-x) / x), scipy="exp1", result=FLOATING)  # 6.2.1
 def _exp1(x):
-    """The exponential integral E1(x), elementwise."""
+    """The exponential integral E1(x), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.exp1(tg.tensor([0.5, 1.0]))
+    tensor([0.5598, 0.2194])
+    """
     return _scipy_exp1(x)
 
 
 @elementwise(partials=(None, lambda a, b: -_generalised_integral(a - 1.0, b)), scipy="expn", result=FLOATING)  # 8.19.13
 def _expn(a, b):
-    """The exponential integral E_n(x) of the order n, which is cut to an integer, elementwise."""
+    """The exponential integral E_n(x) of the order n, which is cut to an integer, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.expn(2, tg.tensor([1.0, 2.0]))
+    tensor([0.1485, 0.0375])
+    """
     return _scipy_expn(np.trunc(a), b)
 
 
@@ -182,7 +222,12 @@ def _fresnel_c(x):
 
 @elementwise(partials=lambda x: _TWO_OVER_ROOT_PI * exp(x * x), scipy="erfi", result=FLOATING)
 def _erfi(x):
-    """The imaginary error function, -i erf(i x), elementwise."""
+    """The imaginary error function, -i erf(i x), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.erfi(tg.tensor([0.5, 1.0]))
+    tensor([0.6150, 1.6504])
+    """
     return _scipy_erfi(x)
 
 
@@ -192,7 +237,12 @@ _DAWSON_SLOPE = tuple(float(math.prod(range(1, 2 * k + 2, 2))) for k in range(16
 
 @elementwise(partials=lambda x: _dawson_slope(x), scipy="dawsn", result=FLOATING)
 def _dawsn(x):
-    """Dawson's integral, exp(-x²) times the integral of exp(t²) from 0 to `x`, elementwise."""
+    """Dawson's integral, exp(-x²) times the integral of exp(t²) from 0 to `x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.dawsn(tg.tensor([0.5, 1.0]))
+    tensor([0.4244, 0.5381])
+    """
     return _scipy_dawsn(x)
 
 
@@ -209,7 +259,12 @@ def _dawson_slope(x):
 
 @elementwise(partials=lambda y: -exp(y * y) / _TWO_OVER_ROOT_PI, scipy="erfcinv", result=FLOATING)
 def _erfcinv(x):
-    """The inverse of `erfc`, elementwise; inf at 0, -inf at 2, nan beyond."""
+    """The inverse of `erfc`, elementwise; inf at 0, -inf at 2, nan beyond.
+
+    >>> import tapegrad as tg
+    >>> tg.special.erfcinv(tg.tensor([0.5, 1.5]))
+    tensor([ 0.4769, -0.4769])
+    """
     return _scipy_erfcinv(x)
 
 
@@ -222,7 +277,12 @@ def _erfcinv(x):
     result=FLOATING,
 )
 def _owens_t(a, b):
-    """Owen's T function of h and a, elementwise: Owen (1956), whose integral is differentiated."""
+    """Owen's T function of h and a, elementwise: Owen (1956), whose integral is differentiated.
+
+    >>> import tapegrad as tg
+    >>> tg.special.owens_t(1.0, tg.tensor([0.5, 1.0]))
+    tensor([0.0431, 0.0667])
+    """
     return _scipy_owens_t(a, b)
 
 
@@ -231,7 +291,12 @@ def _owens_t(a, b):
 
 @elementwise(partials=lambda y: where(y == math.inf, 1.0, y / (1.0 + y)), scipy="wrightomega", result=FLOATING)
 def _wrightomega(x):
-    """Wright's omega function, the w with w + log(w) = `x`, elementwise: Corless and Jeffrey (2002)."""
+    """Wright's omega function, the w with w + log(w) = `x`, elementwise: Corless and Jeffrey (2002).
+
+    >>> import tapegrad as tg
+    >>> tg.special.wrightomega(tg.tensor([0.0, 1.0]))
+    tensor([0.5671, 1.0000])
+    """
     return _scipy_wrightomega(x)
 
 
@@ -239,7 +304,12 @@ def _wrightomega(x):
     partials=lambda x: where(x < 0.5, log(x) / (1.0 - x), -_log1p_ratio(0.0, x - 1.0)), scipy="spence", result=FLOATING
 )  # 25.12.2
 def _spence(x):
-    """Spence's function, the integral of log(t) / (1 - t) from 1 to `x`, elementwise."""
+    """Spence's function, the integral of log(t) / (1 - t) from 1 to `x`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.spence(tg.tensor([0.5, 2.0]))
+    tensor([ 0.5822, -0.8225])
+    """
     return _scipy_spence(x)
 
 

@@ -42,7 +42,13 @@ def in_order(shape: tuple[int, ...], order: Any) -> Any:
 
 @layout(aliases=("swapdims",), examples=(((0, 2), lambda x: x.swapaxes(0, 2), (2, 3, 4)),))
 def transpose(input: Tensor, dim0: int, dim1: int) -> Any:
-    """Two dimensions exchanged; a view."""
+    """Two dimensions exchanged; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.transpose(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), 0, 1)
+    tensor([[1., 3.],
+            [2., 4.]])
+    """
     order = list(range(input.ndim))
     p, q = dimension(dim0, input.ndim), dimension(dim1, input.ndim)
     if order:
@@ -52,7 +58,13 @@ def transpose(input: Tensor, dim0: int, dim1: int) -> Any:
 
 @layout(examples=(((), lambda x: x.T, (2, 3)), ((), lambda x: x, (3,))))
 def t(input: Tensor) -> Any:
-    """A matrix transposed; a view. Vectors are returned as they are."""
+    """A matrix transposed; a view. Vectors are returned as they are.
+
+    >>> import tapegrad as tg
+    >>> tg.t(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[1., 3.],
+            [2., 4.]])
+    """
     if input.ndim > 2:
         raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
     return in_order(input.shape, range(input.ndim)[::-1])
@@ -60,7 +72,12 @@ def t(input: Tensor) -> Any:
 
 @layout(examples=(((1,), lambda x: x[:, None], (2, 3)), ((-1,), lambda x: x[:, None], (2,))))
 def unsqueeze(input: Tensor, dim: int) -> Any:
-    """With a dimension of length 1 at `dim`; a view."""
+    """With a dimension of length 1 at `dim`; a view.
+
+    >>> import tapegrad as tg
+    >>> tg.unsqueeze(tg.ones(3), 0).shape
+    tapegrad.Size([1, 3])
+    """
     shape, at = input.shape, dimension(dim, input.ndim + 1)
 
     def along(strides: tuple[int, ...]) -> Place:

@@ -15,8 +15,9 @@ import numpy as np
 
 from tapegrad.memory import f8, plus
 from tapegrad.ops.arithmetic import _times
+from tapegrad.ops.axes import LONG_PART
 from tapegrad.ops.declare import TILE, array_op, times_first
-from tapegrad.ops.reduction import _LEAST_SQUARES, _LONG_PART, _deviations_in_parts, _mean, _squares
+from tapegrad.ops.reduction import _LEAST_SQUARES, _deviations_in_parts, _mean, _squares
 
 _EPS = 2
 
@@ -62,8 +63,8 @@ def _x_vjp(p, lo, hi, begun, x, w, y, y_bar, x_bar):
         run, g, bar = _unit(x, p, o), _unit(y_bar, p, o), _unit(x_bar, p, o)
         mean, rest, scale = _statistics(p, run)
         total, product = np.float64(0), np.float64(0)
-        for i in range(0, n, _LONG_PART):
-            j = i + _LONG_PART
+        for i in range(0, n, LONG_PART):
+            j = i + LONG_PART
             of_part, with_part = _sums_of_part(run[i:j], g[i:j], weights[i:j], mean, rest)
             total += of_part
             product += with_part
@@ -179,8 +180,8 @@ def _deviations(x, p, batch, c, shift):
     total, squares = np.float64(0), np.float64(0)
     for o in range(p[1]):
         run = _plane(x, p, batch, o, c)
-        for start in range(0, len(run), _LONG_PART):
-            of_part, squares_of_part = _deviations_of_part(run[start : start + _LONG_PART], shift)
+        for start in range(0, len(run), LONG_PART):
+            of_part, squares_of_part = _deviations_of_part(run[start : start + LONG_PART], shift)
             total += of_part
             squares += squares_of_part
     return total, squares
@@ -344,8 +345,8 @@ def _scaled_m_vjp(p, lo, hi, tile, x, m, y, y_bar, m_bar):
             i = start + c * inner
             run, g = x[i : i + inner], y_bar[i : i + inner]
             total, product = np.float64(0), np.float64(0)
-            for k in range(0, inner, _LONG_PART):
-                of_part, with_part = _sums_of_run(run[k : k + _LONG_PART], g[k : k + _LONG_PART], m[at + c])
+            for k in range(0, inner, LONG_PART):
+                of_part, with_part = _sums_of_run(run[k : k + LONG_PART], g[k : k + LONG_PART], m[at + c])
                 total += of_part
                 product += with_part
             m_bar[at + c] -= _times(total, np.float64(m[at + n + c]))

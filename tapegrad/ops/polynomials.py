@@ -108,7 +108,12 @@ def _jacobi_at(n, a, b, x):
     result=FLOATING,
 )
 def _eval_gegenbauer(a, b, c):
-    """Gegenbauer's polynomial of degree n with the parameter alpha, at x (18.9.19), elementwise."""
+    """Gegenbauer's polynomial of degree n with the parameter alpha, at x (18.9.19), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_gegenbauer(2, 0.5, tg.tensor([0.0, 0.5]))
+    tensor([-0.5000, -0.1250])
+    """
     return _gegenbauer_at(b, a, c) if _is_degree(a) else _scipy_gegenbauer(a, b, c)
 
 
@@ -119,7 +124,12 @@ def _eval_gegenbauer(a, b, c):
     result=FLOATING,
 )
 def _eval_legendre(a, b):
-    """Legendre's polynomial of degree n at x (18.7.9), elementwise."""
+    """Legendre's polynomial of degree n at x (18.7.9), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_legendre(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.3600,  1.0000])
+    """
     return _gegenbauer_at(0.5, a, b) if _is_degree(a) else _scipy_legendre(a, b)
 
 
@@ -130,7 +140,12 @@ def _eval_legendre(a, b):
     result=FLOATING,
 )
 def _eval_sh_legendre(a, b):
-    """Legendre's polynomial of degree n at 2 x - 1, elementwise."""
+    """Legendre's polynomial of degree n at 2 x - 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_sh_legendre(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.2800,  1.0000])
+    """
     return _gegenbauer_at(0.5, a, 2.0 * b - 1.0) if _is_degree(a) else _scipy_legendre(a, 2.0 * b - 1.0)
 
 
@@ -141,7 +156,12 @@ def _eval_sh_legendre(a, b):
     result=FLOATING,
 )
 def _eval_chebyt(a, b):
-    """Chebyshev's polynomial of the first kind of degree n at x (18.9.21), elementwise."""
+    """Chebyshev's polynomial of the first kind of degree n at x (18.9.21), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_chebyt(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.9360,  1.0000])
+    """
     return _chebyshev_at(b, a) if _is_degree(a) else _scipy_chebyt(a, b)
 
 
@@ -152,7 +172,12 @@ def _eval_chebyt(a, b):
     result=FLOATING,
 )
 def _eval_chebyu(a, b):
-    """Chebyshev's polynomial of the second kind of degree n at x (18.7.4), elementwise."""
+    """Chebyshev's polynomial of the second kind of degree n at x (18.7.4), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_chebyu(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.6720,  4.0000])
+    """
     return _gegenbauer_at(1.0, a, b) if _is_degree(a) else _scipy_chebyu(a, b)
 
 
@@ -163,7 +188,12 @@ def _eval_chebyu(a, b):
     result=FLOATING,
 )
 def _eval_sh_chebyt(a, b):
-    """Chebyshev's polynomial of the first kind of degree n at 2 x - 1, elementwise."""
+    """Chebyshev's polynomial of the first kind of degree n at 2 x - 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_sh_chebyt(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.5680,  1.0000])
+    """
     return _chebyshev_at(2.0 * b - 1.0, a) if _is_degree(a) else _scipy_chebyt(a, 2.0 * b - 1.0)
 
 
@@ -174,7 +204,12 @@ def _eval_sh_chebyt(a, b):
     result=FLOATING,
 )
 def _eval_sh_chebyu(a, b):
-    """Chebyshev's polynomial of the second kind of degree n at 2 x - 1, elementwise."""
+    """Chebyshev's polynomial of the second kind of degree n at 2 x - 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_sh_chebyu(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.7360,  4.0000])
+    """
     return _gegenbauer_at(1.0, a, 2.0 * b - 1.0) if _is_degree(a) else _scipy_chebyu(a, 2.0 * b - 1.0)
 
 
@@ -185,7 +220,12 @@ def _eval_sh_chebyu(a, b):
     result=FLOATING,
 )
 def _eval_chebyc(a, b):
-    """Twice Chebyshev's polynomial of the first kind of degree n at x / 2, elementwise (18.1.3)."""
+    """Twice Chebyshev's polynomial of the first kind of degree n at x / 2, elementwise (18.1.3).
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_chebyc(3, tg.tensor([0.6, 1.0]))
+    tensor([-1.5840, -2.0000])
+    """
     return 2.0 * _chebyshev_at(0.5 * b, a) if _is_degree(a) else _scipy_chebyc(a, b)
 
 
@@ -196,7 +236,12 @@ def _eval_chebyc(a, b):
     result=FLOATING,
 )
 def _eval_chebys(a, b):
-    """Chebyshev's polynomial of the second kind of degree n at x / 2, elementwise (18.1.3)."""
+    """Chebyshev's polynomial of the second kind of degree n at x / 2, elementwise (18.1.3).
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_chebys(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.9840, -1.0000])
+    """
     return _gegenbauer_at(1.0, a, 0.5 * b) if _is_degree(a) else _scipy_chebys(a, b)
 
 
@@ -207,7 +252,12 @@ def _eval_chebys(a, b):
     result=FLOATING,
 )
 def _eval_genlaguerre(a, b, c):
-    """Laguerre's polynomial of degree n with the parameter alpha, at x (18.9.23), elementwise."""
+    """Laguerre's polynomial of degree n with the parameter alpha, at x (18.9.23), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_genlaguerre(2, 0.5, tg.tensor([0.0, 0.5]))
+    tensor([1.8750, 0.7500])
+    """
     return _laguerre_at(b, a, c) if _is_degree(a) else _scipy_genlaguerre(a, b, c)
 
 
@@ -218,7 +268,12 @@ def _eval_genlaguerre(a, b, c):
     result=FLOATING,
 )
 def _eval_laguerre(a, b):
-    """Laguerre's polynomial of degree n at x (18.9.23), elementwise."""
+    """Laguerre's polynomial of degree n at x (18.9.23), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_laguerre(3, tg.tensor([0.6, 1.0]))
+    tensor([-0.2960, -0.6667])
+    """
     return _laguerre_at(0.0, a, b) if _is_degree(a) else _scipy_laguerre(a, b)
 
 
@@ -226,7 +281,12 @@ def _eval_laguerre(a, b):
     partials=(None, lambda a, b: 2.0 * trunc(a) * _eval_hermite(a - 1.0, b)), scipy="eval_hermite", result=FLOATING
 )
 def _eval_hermite(a, b):
-    """Hermite's polynomial, the physicists', of degree n, which is cut to an integer, at x (18.9.25), elementwise."""
+    """Hermite's polynomial, the physicists', of degree n, which is cut to an integer, at x (18.9.25), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_hermite(3, tg.tensor([0.6, 1.0]))
+    tensor([-5.4720, -4.0000])
+    """
     return _hermite_at(2.0, a, b)
 
 
@@ -234,7 +294,12 @@ def _eval_hermite(a, b):
     partials=(None, lambda a, b: trunc(a) * _eval_hermitenorm(a - 1.0, b)), scipy="eval_hermitenorm", result=FLOATING
 )
 def _eval_hermitenorm(a, b):
-    """Hermite's polynomial, the probabilists', of degree n, which is cut to an integer, at x (18.9.27), elementwise."""
+    """Hermite's polynomial, the probabilists', of degree n, which is cut to an integer, at x (18.9.27), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.eval_hermitenorm(3, tg.tensor([0.6, 1.0]))
+    tensor([-1.5840, -2.0000])
+    """
     return _hermite_at(1.0, a, b)
 
 

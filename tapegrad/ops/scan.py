@@ -16,13 +16,10 @@ from tapegrad import vectormath
 from tapegrad.memory import larger
 from tapegrad.ops import domains
 from tapegrad.ops.arithmetic import _times
+from tapegrad.ops.axes import COLUMNS, above, along_axis, below, row_of, run_of
 from tapegrad.ops.declare import INDEX, SUMMED, TILE, along_axes, along_one, array_op, times_first
 from tapegrad.ops.exponential import exp
 from tapegrad.ops.logic import eq, isinf, where
-from tapegrad.ops.reduction import _above, _along, _below, _row, _run
-
-# How many columns are taken at once: as many as two numbers for each have room in a tile, or less.
-_COLUMNS = TILE // 16
 
 
 def _running(p, tile, x, y, start, join):
@@ -30,18 +27,18 @@ def _running(p, tile, x, y, start, join):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
-            run, result, total = _run(x, p, o), _run(y, p, o), np.float64(start)
+            run, result, total = run_of(x, p, o), run_of(y, p, o), np.float64(start)
             for k in range(n):
                 total = join(total, run[k])
                 result[k] = total
             continue
-        for first in range(0, inner, _COLUMNS):
-            m = min(_COLUMNS, inner - first)
+        for first in range(0, inner, COLUMNS):
+            m = min(COLUMNS, inner - first)
             totals = tile[:m]
             for i in range(m):
                 totals[i] = start
             for k in range(n):
-                row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
+                row, result = row_of(x, p, o, k, first, m), row_of(y, p, o, k, first, m)
                 for i in range(m):
                     totals[i] = join(totals[i], row[i])
                     result[i] = totals[i]
@@ -52,14 +49,14 @@ def _running_in_integers(p, x, y, start, join):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
-            run, result, total = _run(x, p, o), _run(y, p, o), y.dtype.type(start)
+            run, result, total = run_of(x, p, o), run_of(y, p, o), y.dtype.type(start)
             for k in range(n):
                 total = join(total, run[k])
                 result[k] = total
             continue
         for k in range(n):
-            row, result = _row(x, p, o, k, 0, inner), _row(y, p, o, k, 0, inner)
-            before = _row(y, p, o, max(k - 1, 0), 0, inner)
+            row, result = row_of(x, p, o, k, 0, inner), row_of(y, p, o, k, 0, inner)
+            before = row_of(y, p, o, max(k - 1, 0), 0, inner)
             for i in range(inner):
                 result[i] = join(before[i], row[i]) if k > 0 else row[i]
 
@@ -81,20 +78,20 @@ def _add_running(p, tile, x, y, back):
     begin, step = (n - 1, -1) if back else (0, 1)
     for o in range(p[0]):
         if inner == 1:
-            run, result, total = _run(x, p, o), _run(y, p, o), np.float64(0)
+            run, result, total = run_of(x, p, o), run_of(y, p, o), np.float64(0)
             for j in range(n):
                 k = begin + j * step
                 total += run[k]
                 result[k] += total
             continue
-        for first in range(0, inner, _COLUMNS):
-            m = min(_COLUMNS, inner - first)
+        for first in range(0, inner, COLUMNS):
+            m = min(COLUMNS, inner - first)
             totals = tile[:m]
             for i in range(m):
                 totals[i] = 0
             for j in range(n):
                 k = begin + j * step
-                row, result = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
+                row, result = row_of(x, p, o, k, first, m), row_of(y, p, o, k, first, m)
                 for i in range(m):
                     totals[i] += row[i]
                     result[i] += totals[i]
@@ -212,7 +209,7 @@ def _backward_weights_vjp(p, lo, hi, a, w, y, y_bar, w_bar):
 
 def _products(y_bar, y, weights, p, of_y_bar, of_y):
     """The adjoint of the weights, whatever dimensions the samples of a batch have before them."""
-    return _times(_along(y_bar, p)[:, of_y_bar], _along(y, p)[:, of_y]).reshape(weights.shape)
+    return _times(along_axis(y_bar, p)[:, of_y_bar], along_axis(y, p)[:, of_y]).reshape(weights.shape)
 
 
 @array_op(
@@ -251,29 +248,29 @@ def _cumprod_vjp(p, tile, x, y, y_bar, x_bar):
     n, inner = p[1], p[2]
     for o in range(p[0]):
         if inner == 1:
-            run, result, g, bar, last = _run(x, p, o), _run(y, p, o), _run(y_bar, p, o), _run(x_bar, p, o), 0.0
+            run, result, g, bar, last = run_of(x, p, o), run_of(y, p, o), run_of(y_bar, p, o), run_of(x_bar, p, o), 0.0
             for k in range(n - 1, -1, -1):
                 last = g[k] + (_times(np.float64(run[k + 1]), last) if k + 1 < n else 0.0)
                 bar[k] += _times(last, np.float64(result[k - 1])) if k > 0 else last
             continue
-        for first in range(0, inner, _COLUMNS):
-            m = min(_COLUMNS, inner - first)
+        for first in range(0, inner, COLUMNS):
+            m = min(COLUMNS, inner - first)
             lasts = tile[:m]
             for i in range(m):
                 lasts[i] = 0
             for k in range(n - 1, -1, -1):
-                g, bar = _row(y_bar, p, o, k, first, m), _row(x_bar, p, o, k, first, m)
-                following = _row(x, p, o, min(k + 1, n - 1), first, m)
-                before = _row(y, p, o, max(k - 1, 0), first, m)
+                g, bar = row_of(y_bar, p, o, k, first, m), row_of(x_bar, p, o, k, first, m)
+                following = row_of(x, p, o, min(k + 1, n - 1), first, m)
+                before = row_of(y, p, o, max(k - 1, 0), first, m)
                 for i in range(m):
                     lasts[i] = g[i] + _times(np.float64(following[i]), lasts[i])
                     bar[i] += _times(lasts[i], np.float64(before[i])) if k > 0 else lasts[i]
 
 
 def _cumprod_rule(x, y, g, p):
-    before = _along(x, p).new_ones(p[0], p[1], p[2])
-    before[:, 1:] = _along(y, p)[:, :-1]
-    return _times(_recurrence_back(_along(g, p), _along(x, p)[:, 1:], p), before).reshape(x.shape)
+    before = along_axis(x, p).new_ones(p[0], p[1], p[2])
+    before[:, 1:] = along_axis(y, p)[:, :-1]
+    return _times(_recurrence_back(along_axis(g, p), along_axis(x, p)[:, 1:], p), before).reshape(x.shape)
 
 
 @along_axes(
@@ -409,14 +406,14 @@ def _places_so_far(p, tile, x, y, reaches, passes):
     n, inner = p[1], p[2]
     for o in range(p[0] if n else 0):
         if inner == 1:
-            _places_along(_run(x, p, o), _run(y, p, o), reaches, passes)
+            _places_along(run_of(x, p, o), run_of(y, p, o), reaches, passes)
             continue
-        for first in range(0, inner, _COLUMNS):
-            m = min(_COLUMNS, inner - first)
+        for first in range(0, inner, COLUMNS):
+            m = min(COLUMNS, inner - first)
             bests = tile[:m]
             for k in range(n):
-                row, places = _row(x, p, o, k, first, m), _row(y, p, o, k, first, m)
-                before = _row(y, p, o, max(k - 1, 0), first, m)
+                row, places = row_of(x, p, o, k, first, m), row_of(y, p, o, k, first, m)
+                before = row_of(y, p, o, max(k - 1, 0), first, m)
                 for i in range(m):
                     v = np.float64(row[i])
                     taken = k == 0 or reaches(v, bests[i]) or v != v
@@ -428,13 +425,13 @@ def _places_in_integers(p, x, y, reaches, passes):
     n, inner = p[1], p[2]
     for o in range(p[0] if n else 0):
         if inner == 1:
-            _places_along(_run(x, p, o), _run(y, p, o), reaches, passes)
+            _places_along(run_of(x, p, o), run_of(y, p, o), reaches, passes)
             continue
         for k in range(n):
             row, places, before = (
-                _row(x, p, o, k, 0, inner),
-                _row(y, p, o, k, 0, inner),
-                _row(y, p, o, max(k - 1, 0), 0, inner),
+                row_of(x, p, o, k, 0, inner),
+                row_of(y, p, o, k, 0, inner),
+                row_of(y, p, o, max(k - 1, 0), 0, inner),
             )
             for i in range(inner):
                 place = before[i] if k > 0 else 0
@@ -451,19 +448,19 @@ def _at_most(v, best):
 
 @along_axes(
     signature=lambda code: (code, INDEX),
-    integer=lambda p, tile, x, y: _places_in_integers(p, x, y, _at_least, _above),
+    integer=lambda p, tile, x, y: _places_in_integers(p, x, y, _at_least, above),
     same_shape=True,
 )
 def _place_of_largest(p, tile, x, y):
     """The place of the largest so far: the last of those that are equal, or of the nans."""
-    _places_so_far(p, tile, x, y, _at_least, _above)
+    _places_so_far(p, tile, x, y, _at_least, above)
 
 
 @along_axes(
     signature=lambda code: (code, INDEX),
-    integer=lambda p, tile, x, y: _places_in_integers(p, x, y, _at_most, _below),
+    integer=lambda p, tile, x, y: _places_in_integers(p, x, y, _at_most, below),
     same_shape=True,
 )
 def _place_of_smallest(p, tile, x, y):
     """The place of the smallest so far: the last of those that are equal, or of the nans."""
-    _places_so_far(p, tile, x, y, _at_most, _below)
+    _places_so_far(p, tile, x, y, _at_most, below)

@@ -12,7 +12,7 @@ import numpy as np
 
 from tapegrad.memory import array_i4, array_i8
 from tapegrad.ops.declare import INDEX, UNITS_OF_B, array_op, times_first
-from tapegrad.ops.reduction import _share_rule_of_all, _share_vjp_of_all
+from tapegrad.ops.extremes import _share_rule_of_all, _share_vjp_of_all
 
 _FEW = 32  # are sorted by insertion
 _DIGITS = 2048  # of 11 bits; of 8 where there are fewer elements than so many

@@ -33,7 +33,12 @@ def _is_pole(x):
     partials=lambda x: _TWO_OVER_ROOT_PI * exp(-(x * x)), scipy="erf", domain=(domains.reals,), result=FLOATING
 )
 def erf(x):
-    """The error function, elementwise: the integral of 2 exp(-t²) / sqrt(pi) from 0 to `x`."""
+    """The error function, elementwise: the integral of 2 exp(-t²) / sqrt(pi) from 0 to `x`.
+
+    >>> import tapegrad as tg
+    >>> tg.erf(tg.tensor([0.5, 1.0]))
+    tensor([0.5205, 0.8427])
+    """
     return vectormath.erf(x)
 
 
@@ -41,7 +46,12 @@ def erf(x):
     partials=lambda x: -_TWO_OVER_ROOT_PI * exp(-(x * x)), scipy="erfc", domain=(domains.reals,), result=FLOATING
 )
 def erfc(x):
-    """1 - erf(x), exact also where that is small, elementwise."""
+    """1 - erf(x), exact also where that is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.erfc(tg.tensor([0.5, 1.0]))
+    tensor([0.4795, 0.1573])
+    """
     return vectormath.erfc(x)
 
 
@@ -53,7 +63,12 @@ def erfc(x):
     result=FLOATING,
 )
 def _gamma(x):
-    """The gamma function, elementwise."""
+    """The gamma function, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.gamma(tg.tensor([0.5, 5.0]))
+    tensor([ 1.7725, 24.0000])
+    """
     return _scipy_gamma(x)
 
 
@@ -65,7 +80,12 @@ def _gamma(x):
     result=FLOATING,
 )
 def lgamma(x):
-    """The logarithm of the gamma function's absolute value, elementwise."""
+    """The logarithm of the gamma function's absolute value, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.lgamma(tg.tensor([0.5, 3.0]))
+    tensor([0.5724, 0.6931])
+    """
     return vectormath.lgamma(x)
 
 
@@ -77,7 +97,12 @@ def lgamma(x):
     result=FLOATING,
 )
 def digamma(x):
-    """The derivative of the gamma function's logarithm, elementwise; it has two derivatives in turn."""
+    """The derivative of the gamma function's logarithm, elementwise; it has two derivatives in turn.
+
+    >>> import tapegrad as tg
+    >>> tg.digamma(tg.tensor([0.5, 3.0]))
+    tensor([-1.9635,  0.9228])
+    """
     return vectormath.digamma(x)
 
 
@@ -117,7 +142,12 @@ def _outside(mp, x, least, low, most, high, inside):
     ulps=16.0,
 )
 def erfinv(x):
-    """The inverse of `erf`, elementwise; inf at 1, -inf at -1, nan beyond."""
+    """The inverse of `erf`, elementwise; inf at 1, -inf at -1, nan beyond.
+
+    >>> import tapegrad as tg
+    >>> tg.erfinv(tg.tensor([-0.5, 0.5]))
+    tensor([-0.4769,  0.4769])
+    """
     return x if x == 0 else _scipy_erfinv(x)  # of SciPy's the sign of zero is lost
 
 
@@ -130,7 +160,12 @@ def erfinv(x):
     ulps=16.0,
 )
 def _erfcx(x):
-    """exp(x²) erfc(x), elementwise."""
+    """exp(x²) erfc(x), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.erfcx(tg.tensor([0.0, 30.0]))
+    tensor([1.0000, 0.0188])
+    """
     return _scipy_erfcx(x)
 
 
@@ -157,7 +192,12 @@ def _erfcx_slope(x):
     result=FLOATING,
 )
 def _ndtr(x):
-    """The distribution function of the standard normal distribution, elementwise."""
+    """The distribution function of the standard normal distribution, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ndtr(tg.tensor([-1.96, 0.0]))
+    tensor([0.0250, 0.5000])
+    """
     return vectormath.ndtr(x)
 
 
@@ -170,7 +210,12 @@ def _ndtr(x):
     ulps=16.0,
 )
 def _ndtri(x):
-    """The inverse of `ndtr`, elementwise."""
+    """The inverse of `ndtr`, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.ndtri(tg.tensor([0.025, 0.5]))
+    tensor([-1.9600,  0.0000])
+    """
     return _scipy_ndtri(x)
 
 
@@ -183,7 +228,12 @@ def _ndtri(x):
     ulps=16.0,
 )
 def _log_ndtr(x):
-    """The logarithm of `ndtr`, exact also where that is small, elementwise."""
+    """The logarithm of `ndtr`, exact also where that is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.log_ndtr(tg.tensor([-2.0, 0.0]))
+    tensor([-3.7832, -0.6931])
+    """
     return _scipy_log_ndtr(x) if x < -1.0 else vectormath.log1p(-vectormath.ndtr(-x))
 
 
@@ -196,7 +246,12 @@ def _log_ndtr(x):
     ulps=16.0,
 )
 def _entr(x):
-    """-`x` log(`x`), elementwise; 0 at 0, and -inf where `x` is negative."""
+    """-`x` log(`x`), elementwise; 0 at 0, and -inf where `x` is negative.
+
+    >>> import tapegrad as tg
+    >>> tg.special.entr(tg.tensor([0.0, 0.5]))
+    tensor([0.0000, 0.3466])
+    """
     return -math.inf if x < 0 else x if x == 0 else -x * vectormath.log(x)
 
 
@@ -245,7 +300,12 @@ def _hurwitz_of_negative(s, x):
     result=FLOATING,
 )
 def _zeta(a, b):
-    """Hurwitz' zeta function: the sum of (b + k)^-a over k from 0, elementwise."""
+    """Hurwitz' zeta function: the sum of (b + k)^-a over k from 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.zeta(2.0, tg.tensor([1.0, 2.0]))
+    tensor([1.6449, 0.6449])
+    """
     if a != a or b != b or a < 1.0:
         return math.nan
     if a == 1.0:
@@ -298,7 +358,12 @@ def _riemann_slope(x):
 
 @elementwise(partials=lambda x: _riemann_slope(x), scipy="zetac", result=FLOATING)
 def _zetac(x):
-    """Riemann's zeta function less 1, elementwise."""
+    """Riemann's zeta function less 1, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.zetac(tg.tensor([2.0, 4.0]))
+    tensor([0.6449, 0.0823])
+    """
     return _scipy_zetac(x)
 
 

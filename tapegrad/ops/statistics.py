@@ -31,7 +31,12 @@ def _log_quotient(x, y):
     result=FLOATING,
 )
 def _kl_div(a, b):
-    """x log(x / y) - x + y, elementwise; inf where either is negative."""
+    """x log(x / y) - x + y, elementwise; inf where either is negative.
+
+    >>> import tapegrad as tg
+    >>> tg.special.kl_div(tg.tensor([0.5, 1.0]), 0.5)
+    tensor([0.0000, 0.1931])
+    """
     return _scipy_kl_div(a, b)
 
 
@@ -41,7 +46,12 @@ def _kl_div(a, b):
     result=FLOATING,
 )
 def _rel_entr(a, b):
-    """x log(x / y), elementwise; inf where either is negative."""
+    """x log(x / y), elementwise; inf where either is negative.
+
+    >>> import tapegrad as tg
+    >>> tg.special.rel_entr(tg.tensor([0.5, 1.0]), 0.5)
+    tensor([0.0000, 0.6931])
+    """
     return _scipy_rel_entr(a, b)
 
 
@@ -54,7 +64,12 @@ def _rel_entr(a, b):
     result=FLOATING,
 )
 def _huber(a, b):
-    """Huber's loss of r: r² / 2 up to |r| = delta, and delta (|r| - delta / 2) beyond, elementwise."""
+    """Huber's loss of r: r² / 2 up to |r| = delta, and delta (|r| - delta / 2) beyond, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.huber(1.0, tg.tensor([0.5, 3.0]))
+    tensor([0.1250, 2.5000])
+    """
     return _scipy_huber(a, b)
 
 
@@ -76,7 +91,12 @@ def _root(delta, r):
     result=FLOATING,
 )
 def _pseudo_huber(a, b):
-    """The smooth form of Huber's loss of r, delta² (sqrt(1 + (r / delta)²) - 1), elementwise."""
+    """The smooth form of Huber's loss of r, delta² (sqrt(1 + (r / delta)²) - 1), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.pseudo_huber(1.0, tg.tensor([0.5, 3.0]))
+    tensor([0.1180, 2.1623])
+    """
     return _scipy_pseudo_huber(a, b)
 
 
@@ -89,7 +109,12 @@ def _pseudo_huber(a, b):
     result=FLOATING,
 )
 def _boxcox(a, b):
-    """Box and Cox' transform (x^lambda - 1) / lambda, and log(x) where lambda is 0, elementwise."""
+    """Box and Cox' transform (x^lambda - 1) / lambda, and log(x) where lambda is 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.boxcox(tg.tensor([1.0, 4.0]), 0.5)
+    tensor([0., 2.])
+    """
     return _scipy_boxcox(a, b)
 
 
@@ -102,7 +127,12 @@ def _boxcox(a, b):
     result=FLOATING,
 )
 def _boxcox1p(a, b):
-    """Box and Cox' transform of 1 + x, exact also where x is small, elementwise."""
+    """Box and Cox' transform of 1 + x, exact also where x is small, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.boxcox1p(tg.tensor([0.0, 3.0]), 0.5)
+    tensor([0., 2.])
+    """
     return _scipy_boxcox1p(a, b)
 
 
@@ -115,7 +145,12 @@ def _boxcox1p(a, b):
     result=FLOATING,
 )
 def _inv_boxcox(a, b):
-    """The x whose `boxcox` with lambda is y, (1 + lambda y)^(1 / lambda), elementwise."""
+    """The x whose `boxcox` with lambda is y, (1 + lambda y)^(1 / lambda), elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.inv_boxcox(tg.tensor([0.0, 2.0]), 0.5)
+    tensor([1., 4.])
+    """
     return _scipy_inv_boxcox(a, b)
 
 
@@ -128,31 +163,56 @@ def _inv_boxcox(a, b):
     result=FLOATING,
 )
 def _inv_boxcox1p(a, b):
-    """The x whose `boxcox1p` with lambda is y, elementwise."""
+    """The x whose `boxcox1p` with lambda is y, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.inv_boxcox1p(tg.tensor([0.0, 2.0]), 0.5)
+    tensor([0., 3.])
+    """
     return _scipy_inv_boxcox1p(a, b)
 
 
 @elementwise(partials=lambda x: _DEGREE * _cosdg(x), scipy="sindg", result=FLOATING)
 def _sindg(x):
-    """The sine of degrees, elementwise."""
+    """The sine of degrees, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.sindg(tg.tensor([30.0, 90.0]))
+    tensor([0.5000, 1.0000])
+    """
     return _scipy_sindg(x)
 
 
 @elementwise(partials=lambda x: -_DEGREE * _sindg(x), scipy="cosdg", result=FLOATING)
 def _cosdg(x):
-    """The cosine of degrees, elementwise."""
+    """The cosine of degrees, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.cosdg(tg.tensor([60.0, 180.0]))
+    tensor([ 0.5000, -1.0000])
+    """
     return _scipy_cosdg(x)
 
 
 @elementwise(partials=lambda y: _DEGREE * (1.0 + y * y), scipy="tandg", result=FLOATING)
 def _tandg(x):
-    """The tangent of degrees, elementwise."""
+    """The tangent of degrees, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.tandg(tg.tensor([45.0, 135.0]))
+    tensor([ 1., -1.])
+    """
     return _scipy_tandg(x)
 
 
 @elementwise(partials=lambda y: -_DEGREE * (1.0 + y * y), scipy="cotdg", result=FLOATING)
 def _cotdg(x):
-    """The cotangent of degrees, elementwise."""
+    """The cotangent of degrees, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.cotdg(tg.tensor([45.0, 135.0]))
+    tensor([ 1., -1.])
+    """
     return _scipy_cotdg(x)
 
 
@@ -160,5 +220,10 @@ def _cotdg(x):
     partials=(lambda: _DEGREE, lambda: _DEGREE / 60.0, lambda: _DEGREE / 3600.0), scipy="radian", result=FLOATING
 )
 def _radian(a, b, c):
-    """Radians of degrees, minutes and seconds, elementwise."""
+    """Radians of degrees, minutes and seconds, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.special.radian(90.0, 30.0, tg.tensor([0.0, 36.0]))
+    tensor([1.5795, 1.5797])
+    """
     return _scipy_radian(a, b, c)

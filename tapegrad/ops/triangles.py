@@ -74,7 +74,13 @@ def tril(p, lo, hi, x, y):
     linear=True,
 )
 def triu(p, lo, hi, x, y):
-    """The upper triangle of each matrix, zeros below; `diagonal` counts those above the main one that go."""
+    """The upper triangle of each matrix, zeros below; `diagonal` counts those above the main one that go.
+
+    >>> import tapegrad as tg
+    >>> tg.triu(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[1., 2.],
+            [0., 4.]])
+    """
     n = p[2]
     for row in range(lo, hi):
         first = min(max(row % p[1] + p[3], 0), n)
@@ -114,7 +120,12 @@ def _trace_call(input: Tensor) -> Any:
     linear=True,
 )
 def trace(p, x, y):
-    """The sum of a matrix's diagonal."""
+    """The sum of a matrix's diagonal.
+
+    >>> import tapegrad as tg
+    >>> tg.trace(tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor(5.)
+    """
     # p: the diagonal's length, elements from one of its elements to the next
     total = np.float64(0)
     for i in range(p[0]):

@@ -23,7 +23,12 @@ _SINC_SLOPE = tuple((-1.0) ** k * 2 * k * math.pi ** (2 * k) / math.factorial(2 
     result=FLOATING,
 )
 def deg2rad(x):
-    """`x`, in degrees, in radians, elementwise."""
+    """`x` degrees in radians, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.deg2rad(tg.tensor([90.0, 180.0]))
+    tensor([1.5708, 3.1416])
+    """
     return x * _DEGREE
 
 
@@ -35,7 +40,12 @@ def deg2rad(x):
     result=FLOATING,
 )
 def rad2deg(x):
-    """`x`, in radians, in degrees, elementwise."""
+    """`x` radians in degrees, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.rad2deg(tg.tensor([1.0, 3.0]))
+    tensor([ 57.2958, 171.8873])
+    """
     return x * (180.0 / math.pi)
 
 
@@ -47,25 +57,45 @@ def rad2deg(x):
     in_place=False,
 )
 def angle(x):
-    """The angle of a number on the real line: pi where it is negative, else 0, elementwise."""
+    """The angle of a number on the real line: pi where it is negative, else 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.angle(tg.tensor([-1.0, 2.0]))
+    tensor([3.1416, 0.0000])
+    """
     return x if x != x else math.pi if x < 0 else 0.0
 
 
 @elementwise(partials=lambda x: cos(x), reference=np.sin, domain=(domains.reals,), result=FLOATING)
 def sin(x):
-    """Sine, elementwise; `x` in radians."""
+    """Sine, elementwise; `x` in radians.
+
+    >>> import tapegrad as tg
+    >>> tg.sin(tg.tensor([0.5, 1.0]))
+    tensor([0.4794, 0.8415])
+    """
     return vectormath.sin(x)
 
 
 @elementwise(partials=lambda x: -sin(x), reference=np.cos, domain=(domains.reals,), result=FLOATING)
 def cos(x):
-    """Cosine, elementwise; `x` in radians."""
+    """Cosine, elementwise; `x` in radians.
+
+    >>> import tapegrad as tg
+    >>> tg.cos(tg.tensor([0.5, 1.0]))
+    tensor([0.8776, 0.5403])
+    """
     return vectormath.cos(x)
 
 
 @elementwise(partials=lambda y: 1.0 + y * y, reference=np.tan, domain=(domains.branch,), result=FLOATING)
 def tan(x):
-    """Tangent, elementwise; `x` in radians."""
+    """Tangent, elementwise; `x` in radians.
+
+    >>> import tapegrad as tg
+    >>> tg.tan(tg.tensor([0.5, 1.0]))
+    tensor([0.5463, 1.5574])
+    """
     return vectormath.tan(x)
 
 
@@ -77,7 +107,12 @@ def tan(x):
     aliases=("arcsin",),
 )
 def asin(x):
-    """Inverse sine, in radians, elementwise."""
+    """Inverse sine, in radians, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.asin(tg.tensor([-0.5, 0.5]))
+    tensor([-0.5236,  0.5236])
+    """
     return vectormath.asin(x)
 
 
@@ -89,7 +124,12 @@ def asin(x):
     aliases=("arccos",),
 )
 def acos(x):
-    """Inverse cosine, in radians, elementwise."""
+    """Inverse cosine, in radians, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.acos(tg.tensor([-0.5, 0.5]))
+    tensor([2.0944, 1.0472])
+    """
     return vectormath.acos(x)
 
 
@@ -101,7 +141,12 @@ def acos(x):
     aliases=("arctan",),
 )
 def atan(x):
-    """Inverse tangent, in radians, elementwise."""
+    """Inverse tangent, in radians, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.atan(tg.tensor([-0.5, 0.5]))
+    tensor([-0.4636,  0.4636])
+    """
     return vectormath.atan(x)
 
 
@@ -116,7 +161,12 @@ def atan(x):
     aliases=("arctan2",),
 )
 def atan2(a, b):
-    """The angle of the point (`b`, `a`), in radians, elementwise."""
+    """The angle of the point (`b`, `a`), in radians, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.atan2(tg.tensor([1.0, -1.0]), tg.tensor([-1.0, -1.0]))
+    tensor([ 2.3562, -2.3562])
+    """
     return vectormath.atan2(a, b)
 
 
@@ -142,7 +192,12 @@ def _over_square(a, b):
     result=FLOATING,
 )
 def sinc(x):
-    """sin(pi x) / (pi x), and 1 at 0, elementwise."""
+    """sin(pi x) / (pi x), and 1 at 0, elementwise.
+
+    >>> import tapegrad as tg
+    >>> tg.sinc(tg.tensor([0.0, 0.5]))
+    tensor([1.0000, 0.6366])
+    """
     return vectormath.sinc(x)
 
 

@@ -71,6 +71,42 @@ def test_forms_change_in_place_where_elements_are_shared(seed: int) -> None:
     assert _reformed(tg, seed) == _reformed(torch, seed)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x.flip(dims=(-1,))", "x.permute(dims=(1, 0))", "x.reshape(shape=(3, 2))", "x.view(size=(3, 2))",
+        "x.view(size=6)",
+        "x[:, :1].expand(size=(2, 4))", "x.repeat(repeats=(2, 1))", "x.tile(dims=(2, 1))", "x.tile(dims=[2])",
+        "x.broadcast_to(size=(2, 2, 3))", "x.sum_to_size(size=(1, 3))", "x.clone().resize_(size=(3, 2))",
+        "x.permute((1, 0), dims=(1, 0))", "x.reshape(size=(3, 2))", "x.expand(size='a')",
+    ],
+)  # fmt: skip
+def test_sizes_are_given_by_their_names(text: str) -> None:
+    def run(m: Any) -> Any:
+        try:
+            return eval(text, {"x": m.arange(6.0).reshape(2, 3)}).tolist()
+        except TypeError:
+            return TypeError
+
+    assert run(tg) == run(torch)
+
+
+@pytest.mark.parametrize("change", ["unsqueeze_(-1)", "squeeze_()", "t_()", "transpose_(0, 1)", "swapdims_(0, 1)"])
+@pytest.mark.parametrize("requires_grad", [False, True])
+def test_forms_change_in_place_where_an_element_has_several_places(change: str, requires_grad: bool) -> None:
+    def run(m: Any) -> Any:
+        leaf = m.arange(3.0).requires_grad_(requires_grad)
+        expanded = (leaf * 2).expand(2, 3)
+        eval(f"expanded.{change}", {"expanded": expanded})
+        story = [expanded.tolist(), tuple(expanded.shape), expanded.stride()]
+        if requires_grad:
+            (expanded * m.arange(6.0).reshape(expanded.shape)).sum().backward()
+            story.append(leaf.grad.tolist())
+        return story
+
+    assert run(tg) == run(torch)
+
+
 def test_gradients_pass_what_has_changed_its_form() -> None:
     def run(m: Any) -> Any:
         x = m.arange(6.0, dtype=m.float64).reshape(2, 3).requires_grad_()

@@ -35,7 +35,12 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 @public
 @node("ThresholdBackward0")
 def threshold(input: Tensor, threshold: Number, value: Number, inplace: bool = False) -> Tensor:
-    """`input` where it is above the threshold, else `value`."""
+    """`input` where it is above the threshold, else `value`.
+
+    >>> import tapegrad as tg
+    >>> tg.threshold(tg.tensor([-1.0, 0.3]), 0.0, 7.0)
+    tensor([7.0000, 0.3000])
+    """
     if input.dtype is BOOL:
         raise NotImplementedError(f"\"threshold_cpu\" not implemented for 'Bool': {at(input)}")
     return finished("threshold_", input, lambda x: where(x <= threshold, value, x).to(x.dtype), inplace)
@@ -58,6 +63,10 @@ def hardtanh(input: Tensor, min_val: Number = -1.0, max_val: Number = 1.0, inpla
     ------
     ValueError
         Where `min_val` is above `max_val`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.hardtanh(tg.tensor([-4.0, 0.5]))
+    tensor([-1.0000,  0.5000])
     """
     if min_val > max_val:
         raise ValueError(f"min_val cannot be greater than max_val: {min_val}, {max_val}")
@@ -69,7 +78,12 @@ def hardtanh(input: Tensor, min_val: Number = -1.0, max_val: Number = 1.0, inpla
 @public
 @node("HardtanhBackward0")
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
-    """`input` limited to [0, 6]; the slope at these is 0."""
+    """`input` limited to [0, 6]; the slope at these is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.relu6(tg.tensor([-1.0, 8.0]))
+    tensor([0., 6.])
+    """
     if input.dtype.name == "bool":
         raise NotImplementedError(f"Bool inputs not supported for hardtanh: {at(input)}")
     return finished("relu6_", input, lambda x: _limited(x, 0, 6), inplace)
@@ -91,7 +105,12 @@ def elu(input: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Tensor:
 @public
 @node("EluBackward0")
 def selu(input: Tensor, inplace: bool = False) -> Tensor:
-    """`elu` with the factors with which layers normalise themselves."""
+    """`elu` with the factors with which layers normalise themselves.
+
+    >>> import tapegrad as tg
+    >>> tg.selu(tg.tensor([-1.0, 1.0]))
+    tensor([-1.1113,  1.0507])
+    """
     floating("elu_cpu", input)
     negative = _SELU_ALPHA * _SELU_SCALE
     return finished("selu_", input, lambda x: where(x > 0, _SELU_SCALE * x, negative * expm1(x)), inplace)
@@ -100,7 +119,12 @@ def selu(input: Tensor, inplace: bool = False) -> Tensor:
 @public
 @node("CeluBackward0")
 def celu(input: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Tensor:
-    """`input` where it is positive, else alpha (exp(input / alpha) - 1)."""
+    """`input` where it is positive, else alpha (exp(input / alpha) - 1).
+
+    >>> import tapegrad as tg
+    >>> tg.celu(tg.tensor([-1.0, 1.0]))
+    tensor([-0.6321,  1.0000])
+    """
     if alpha == 0:
         raise RuntimeError(f"ZeroDivisionError: alpha cannot be 0 for CELU: {at(input)}")
     floating("elu_cpu", input)
@@ -110,7 +134,12 @@ def celu(input: Tensor, alpha: Number = 1.0, inplace: bool = False) -> Tensor:
 @public
 @node("LeakyReluBackward0")
 def leaky_relu(input: Tensor, negative_slope: Number = 0.01, inplace: bool = False) -> Tensor:
-    """`input` where it is positive, else negative_slope input."""
+    """`input` where it is positive, else negative_slope input.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.leaky_relu(tg.tensor([-1.0, 1.0]))
+    tensor([-0.0100,  1.0000])
+    """
     floating("leaky_relu_cpu", input)
     return finished("leaky_relu_", input, lambda x: where(x > 0, x, negative_slope * x), inplace)
 
@@ -137,6 +166,10 @@ def glu(input: Tensor, dim: int = -1) -> Tensor:
     ------
     RuntimeError
         Where the length of the dimension is odd, or there is none.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.glu(tg.tensor([2.0, 0.0]))
+    tensor([1.])
     """
     if not input.ndim:
         raise RuntimeError(f"glu does not support 0-dimensional tensors: {at(input)}")
@@ -172,7 +205,12 @@ def gelu(input: Tensor, *, approximate: str = "none") -> Tensor:
 @taking_out(EXACT)
 @node("LogSigmoidBackward0")
 def logsigmoid(input: Tensor) -> Tensor:
-    """log(sigmoid(input)), without overflow."""
+    """log(sigmoid(input)), without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.logsigmoid(tg.tensor([-1.0, 0.0]))
+    tensor([-1.3133, -0.6931])
+    """
     floating("log_sigmoid_cpu", input)
     result: Tensor = -smooth(-input)
     return result
@@ -181,7 +219,12 @@ def logsigmoid(input: Tensor) -> Tensor:
 @taking_out(EXACT)
 @node("SoftshrinkBackward0")
 def softshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
-    """`input` moved by `lambd` towards 0, and not beyond."""
+    """`input` moved by `lambd` towards 0, and not beyond.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.softshrink(tg.tensor([-1.0, 0.3]))
+    tensor([-0.5000,  0.0000])
+    """
     if lambd < 0:
         most = np.finfo(input.dtype.numpy).max
         raise RuntimeError(
@@ -195,14 +238,24 @@ def softshrink(input: Tensor, lambd: Number = 0.5) -> Tensor:
 
 @public
 def tanhshrink(input: Tensor) -> Tensor:
-    """Input - tanh(input)."""
+    """Input - tanh(input).
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.tanhshrink(tg.tensor([-1.0, 1.0]))
+    tensor([-0.2384,  0.2384])
+    """
     result: Tensor = input - tanh_(input)
     return result
 
 
 @public
 def softsign(input: Tensor) -> Tensor:
-    """Input / (1 + |input|)."""
+    """Input / (1 + |input|).
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.softsign(tg.tensor([-1.0, 3.0]))
+    tensor([-0.5000,  0.7500])
+    """
     result: Tensor = input / (input.abs() + 1)
     return result
 
@@ -241,7 +294,12 @@ def softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 
 @public
 def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
-    """`softmax` of -input."""
+    """`softmax` of -input.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.softmin(tg.tensor([0.0, 1.0]), dim=0)
+    tensor([0.7311, 0.2689])
+    """
     result: Tensor = reductions["softmax"](-input, _dim_of("softmin", dim, input.ndim), dtype=dtype)
     return result
 
@@ -285,7 +343,12 @@ def sigmoid(input: Tensor) -> Tensor:
 @public
 @node("HardsigmoidBackward0")
 def hardsigmoid(input: Tensor, inplace: bool = False) -> Tensor:
-    """Input / 6 + 1/2 limited to [0, 1]; the slope at the ends is 0."""
+    """Input / 6 + 1/2 limited to [0, 1]; the slope at the ends is 0.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.hardsigmoid(tg.tensor([-4.0, 0.0, 4.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
     floating("hardsigmoid", input)
     return finished(
         "hardsigmoid_", input, lambda x: where(x <= -3, 0.0, where(x >= 3, 1.0, x * (1 / 6) + 0.5)), inplace
@@ -308,7 +371,12 @@ def silu(input: Tensor, inplace: bool = False) -> Tensor:
 @public
 @node("MishBackward0")
 def mish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Input tanh(softplus(input))."""
+    """Input tanh(softplus(input)).
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.mish(tg.tensor([-1.0, 1.0]))
+    tensor([-0.3034,  0.8651])
+    """
     floating("mish_cpu", input)
     return finished("mish_", input, lambda x: x * tanh_(smooth(x)), inplace)
 
@@ -316,7 +384,12 @@ def mish(input: Tensor, inplace: bool = False) -> Tensor:
 @public
 @node("HardswishBackward0")
 def hardswish(input: Tensor, inplace: bool = False) -> Tensor:
-    """Input (input + 3) / 6 where `input` is in (-3, 3); below it 0, above it `input`."""
+    """Input (input + 3) / 6 where `input` is in (-3, 3); below it 0, above it `input`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.hardswish(tg.tensor([-4.0, 1.0, 4.0]))
+    tensor([0.0000, 0.6667, 4.0000])
+    """
     floating("hardswish_cpu", input)
     return finished(
         "hardswish_", input, lambda x: where(x <= -3, 0.0, where(x >= 3, x, x * ((x + 3) * (1 / 6)))), inplace

@@ -57,6 +57,11 @@ def ctc_loss(
     -----
     The recursion is that of Graves et al. (2006), in logarithms. "mean" divides each loss by its target's length first.
     The gradient is that by the log-probabilities as they are; PyTorch's has a term more, which `log_softmax` cancels.
+
+    >>> import tapegrad as tg
+    >>> even = tg.full((2, 1, 3), 1 / 3)  # of nine sequences, three say 1
+    >>> tg.nn.functional.ctc_loss(even.log(), tg.tensor([[1]]), tg.tensor([2]), tg.tensor([1])).exp()
+    tensor(3.)
     """
     check_reduction(reduction)
     floating("ctc_loss_cpu", log_probs)

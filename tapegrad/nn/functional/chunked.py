@@ -17,7 +17,7 @@ from tapegrad.autograd.function import Function
 from tapegrad.dtypes import DType
 from tapegrad.nn.functional.common import reductions
 from tapegrad.nn.functional.linear import linear
-from tapegrad.ops.reduction import _cross_entropy
+from tapegrad.ops.softmax import _cross_entropy
 from tapegrad.recording import record_array
 from tapegrad.tensor import Tensor, from_array
 

@@ -352,6 +352,10 @@ def multi_margin_loss(
     """The hinge loss of many classes: the mean of max(0, margin - input[target] + input[i]) ** p, i not the target.
 
     `input` is [N, C] or [C], `target` are class indices, `p` is 1 or 2.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.multi_margin_loss(tg.tensor([[0.5, 0.2]]), tg.tensor([0]))
+    tensor(0.3500)
     """
     reduction = chosen(size_average, reduce, reduction)
     if p not in (1, 2):

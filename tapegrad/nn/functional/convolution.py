@@ -256,7 +256,12 @@ def conv3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0, dilation: Any = 1,
     groups: int = 1,
 ) -> Tensor:  # fmt: skip
-    """The convolution over three dimensions: `conv2d` of [N, C, D, H, W] with [out, C / groups, kd, kh, kw]."""
+    """The convolution over three dimensions: `conv2d` of [N, C, D, H, W] with [out, C / groups, kd, kh, kw].
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.conv3d(tg.ones(1, 3, 3, 3), tg.ones(2, 1, 2, 2, 2)).shape
+    tapegrad.Size([2, 2, 2, 2])
+    """
     return _convolved(3, input, weight, bias, stride, padding, dilation, groups)
 
 
@@ -266,7 +271,12 @@ def conv_transpose1d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
-    """`conv_transpose2d` over one dimension."""
+    """`conv_transpose2d` over one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.conv_transpose1d(tg.tensor([[1.0, 2.0]]), tg.tensor([[[1.0, -1.0]]]))
+    tensor([[ 1.,  1., -2.]])
+    """
     return _transposed(1, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 
@@ -359,6 +369,10 @@ def fold(
     """Images whose windows are columns, [N, C kernel height kernel width, windows]: overlapping elements add up.
 
     The adjoint of `unfold`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.fold(tg.ones(1, 4, 1), (2, 2), 2).shape
+    tapegrad.Size([1, 1, 2, 2])
     """
     n, k, rates, before, steps = (
         each("fold", name, value, 2)

@@ -229,6 +229,10 @@ def embedding_bag(
         Whether the last offset is the end of the last bag.
     padding_idx
         A row that counts for nothing.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.embedding_bag(tg.tensor([[0, 1]]), tg.tensor([[1.0, 2.0], [3.0, 4.0]]))
+    tensor([[2., 3.]])
     """
     if per_sample_weights is not None and per_sample_weights.shape != input.shape:
         raise ValueError(

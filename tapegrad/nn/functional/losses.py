@@ -147,6 +147,10 @@ def poisson_nll_loss(
     """The negative log-likelihood of counts: exp(input) - target input; without `log_input` of the rate itself.
 
     With `full`, Stirling's approximation of log(target!) is added where the target is above 1.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.poisson_nll_loss(tg.tensor([0.0]), tg.tensor([2.0]))
+    tensor(1.)
     """
     reduction = chosen(size_average, reduce, reduction)
     loss = exp(input) - target * input if log_input else input - target * log(input + eps)
@@ -167,6 +171,10 @@ def gaussian_nll_loss(
     ------
     ValueError
         Where a variance is negative, or `var` has neither the shape of `input` nor a length of 1 at the end.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.gaussian_nll_loss(tg.tensor([0.0]), tg.tensor([2.0]), tg.tensor([1.0]))
+    tensor(2.)
     """
     if not isinstance(var, Tensor):
         if var < 0:
@@ -239,7 +247,12 @@ def l1_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", weight: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The absolute differences; with `weight` their weighted mean."""
+    """The absolute differences; with `weight` their weighted mean.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.l1_loss(tg.tensor([1.0, 4.0]), tg.zeros(2))
+    tensor(2.5000)
+    """
     reduction = legacy(size_average, reduce, reduction)
     return _of_differences("l1_loss", input, target, weight, reduction, True, lambda d: d.abs())
 
@@ -250,7 +263,12 @@ def smooth_l1_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean", beta: float = 1.0,
 ) -> Tensor:  # fmt: skip
-    """The absolute difference less beta / 2, but squared over 2 beta where it is below beta."""
+    """The absolute difference less beta / 2, but squared over 2 beta where it is below beta.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.smooth_l1_loss(tg.tensor([0.5, 3.0]), tg.zeros(2))
+    tensor(1.3125)
+    """
     reduction = legacy(size_average, reduce, reduction)
     if beta < 0:
         raise RuntimeError(f"smooth_l1_loss does not support negative values for beta: {beta}")
@@ -289,7 +307,12 @@ def soft_margin_loss(
     input: Tensor, target: Tensor, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """log(1 + exp(-target input)) for targets of 1 and -1, without overflow."""
+    """log(1 + exp(-target input)) for targets of 1 and -1, without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.soft_margin_loss(tg.tensor([0.0, 2.0]), tg.tensor([1.0, 1.0]))
+    tensor(0.4100)
+    """
     reduction = chosen(size_average, reduce, reduction)
     loss = softplus(-input * target)
     return reduced(cast(loss, input.dtype) if input.dtype.is_floating_point else loss, reduction)
@@ -300,7 +323,12 @@ def margin_ranking_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """max(0, margin - target (input1 - input2)): target 1 says that the first should be larger, -1 the second."""
+    """max(0, margin - target (input1 - input2)): target 1 says that the first should be larger, -1 the second.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.margin_ranking_loss(tg.tensor([1.0]), tg.tensor([3.0]), tg.tensor([1.0]))
+    tensor(2.)
+    """
     reduction = chosen(size_average, reduce, reduction)
     if not input1.ndim == input2.ndim == target.ndim:
         raise RuntimeError(
@@ -315,7 +343,12 @@ def hinge_embedding_loss(
     input: Tensor, target: Tensor, margin: float = 1.0, size_average: bool | None = None, reduce: bool | None = None,
     reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """`input` where the target is 1, max(0, margin - input) where it is -1."""
+    """`input` where the target is 1, max(0, margin - input) where it is -1.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.hinge_embedding_loss(tg.tensor([0.5, 0.5]), tg.tensor([1.0, -1.0]))
+    tensor(0.5000)
+    """
     reduction = chosen(size_average, reduce, reduction)
     apart = where(target != 1, (margin - input).clamp_min(0), 0.0)
     return reduced(apart + where(target != -1, input, 0.0), reduction)
@@ -326,7 +359,12 @@ def cosine_embedding_loss(
     input1: Tensor, input2: Tensor, target: Tensor, margin: float = 0, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """1 - cos of vectors where the target is 1, max(0, cos - margin) where it is -1: [N, D] and [N], or [D] and []."""
+    """1 - cos of vectors where the target is 1, max(0, cos - margin) where it is -1: [N, D] and [N], or [D] and [].
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.cosine_embedding_loss(tg.tensor([[1.0, 0.0]]), tg.tensor([[0.0, 1.0]]), tg.tensor([1.0]))
+    tensor(1.)
+    """
     reduction = chosen(size_average, reduce, reduction)
     if target.ndim > 1:
         raise RuntimeError(f"0D or 1D target tensor expected, multi-target not supported: {at(input1, input2, target)}")
@@ -351,6 +389,10 @@ def triplet_margin_loss(
     """max(0, margin + |anchor - positive| - |anchor - negative|), in the p-norm over the last dimension.
 
     With `swap` the negative's distance is that to the nearer of anchor and positive.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.triplet_margin_loss(tg.zeros(1, 2), tg.ones(1, 2), tg.tensor([[3.0, 4.0]]))
+    tensor(0.)
     """
     reduction = chosen(size_average, reduce, reduction)
     if margin <= 0:

@@ -138,7 +138,12 @@ def instance_norm(
     weight: Tensor | None = None, bias: Tensor | None = None, use_input_stats: bool = True, momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor:  # fmt: skip
-    """`batch_norm` of each element of the batch by itself."""
+    """`batch_norm` of each element of the batch by itself.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.instance_norm(tg.tensor([[[1.0, 3.0]]]))
+    tensor([[[-1.0000,  1.0000]]])
+    """
     if input.ndim < 3 and not use_input_stats:  # what has no places has one value a channel, refused below
         raise RuntimeError(f"instance_norm: Expected at least 3 dimensions for the input: {at(input)}")
     if use_input_stats and math.prod(input.shape[2:]) == 1:
@@ -218,6 +223,10 @@ def rms_norm(input: Tensor, normalized_shape: Sizes, weight: Tensor | None = Non
     """The last dimensions, of a given shape, over the root of their mean square; times weight.
 
     `eps` is that of the dtype where it is None.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.rms_norm(tg.tensor([1.0, 7.0]), (2,))
+    tensor([0.2000, 1.4000])
     """
     dims = _check_shape("rms_norm", input, normalized_shape, weight=weight)
     floating("rms_norm", input)
@@ -237,6 +246,10 @@ def group_norm(
     ------
     RuntimeError
         Where the channels can't be divided so.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.group_norm(tg.tensor([[1.0, 3.0]]), 1)
+    tensor([[-1.0000,  1.0000]])
     """
     if input.ndim < 2:
         raise RuntimeError(f"Expected at least 2 dimensions for input tensor but received {input.ndim}: {at(input)}")

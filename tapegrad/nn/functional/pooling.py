@@ -219,7 +219,12 @@ def _adaptively_averaged(d: int, input: Tensor, output_size: Any) -> Tensor:
 
 @public
 def adaptive_avg_pool1d(input: Tensor, output_size: Any) -> Tensor:
-    """`adaptive_avg_pool2d` over one dimension."""
+    """`adaptive_avg_pool2d` over one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.adaptive_avg_pool1d(tg.tensor([[1.0, 2.0, 3.0, 4.0]]), 2)
+    tensor([[1.5000, 3.5000]])
+    """
     return _adaptively_averaged(1, input, output_size)
 
 
@@ -255,7 +260,12 @@ def _lp_pooled(d: int, input: Tensor, norm_type: float, kernel_size: Any, stride
 
 @public
 def lp_pool1d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
-    """`lp_pool2d` over one dimension."""
+    """`lp_pool2d` over one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.lp_pool1d(tg.tensor([[3.0, 4.0]]), 2.0, 2)
+    tensor([[5.]])
+    """
     return _lp_pooled(1, input, norm_type, kernel_size, stride, ceil_mode)
 
 
