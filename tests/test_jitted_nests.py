@@ -657,3 +657,68 @@ def test_what_a_nest_keeps_has_no_adjoints():
     for _ in range(100_000):
         x, expected = math.sin(x), expected * math.cos(x)
     np.testing.assert_allclose(slope, expected, rtol=1e-9)
+
+
+@njit
+def made_again(x, f):
+    """Arrays that a loop makes of what is only read; others, and one of which more is read; integers that move on."""
+    n = x.shape[0]
+    y, z, u, v = np.zeros(n), np.zeros(n), np.zeros(n + 1), np.zeros(n)
+    total, down = 0.0, 2 * n * n
+    for i in range(n):
+        at, odd = 0, 0
+        for j in range(n):
+            total += v[j] * x[j, i]
+        for j in range(n):
+            y[j] = x[i, j] - f[j]
+            u[j] = 0.5 * x[j, i]
+            v[j] = x[i, j] + f[j]
+        for j in range(n):
+            z[j] = y[j] * x[i, j]
+        for j in range(n):
+            s = y[j]
+            for k in range(j):
+                s += y[k] * f[at + k] * z[k]
+            at = j + at
+            total += s * s * u[j + 1] * f[odd] * f[down % n] * z[j]
+            if x[i, j] > 0.7:
+                odd += 1
+            down = down - 2
+    return total
+
+
+def test_what_is_made_again_is_not_kept():
+    rng = np.random.default_rng(13)
+    for n in (9, 40):
+        x, f = rng.uniform(0.2, 1.2, (n, n)), rng.normal(size=n * (n + 1) // 2)
+        jitted.free()
+        value, (by_x, by_f) = func.value_and_grad(made_again, (0, 1))(x, f)
+        kept = jitted.nbytes()
+        assert value == made_again(x, f)
+        if n == 9:
+            np.testing.assert_allclose(by_x, func.jacfwd(made_again)(x, f), rtol=1e-11, atol=1e-12)
+            np.testing.assert_allclose(by_f, func.jacfwd(made_again, argnums=1)(x, f), rtol=1e-11, atol=1e-12)
+    assert kept < 12 * 7 * n * n  # not three for what is made again: these are 10 in sum
+
+
+@njit
+def of_neighbours(x, w):
+    """Sums of several elements of an array, each of which the reverse adds to in a loop of its own."""
+    y, s, r = x * x * w, 0.0, 1.0
+    for i in range(x.size - 2):
+        d = x[i + 1] - x[i] ** 2 * w
+        s += d * d + w * x[i] * x[i + 2]
+        r -= d * x[i]
+    for t in range(4):
+        for i in range(1, x.size):
+            s -= (y[i - 1] - y[i] * w) ** 2 * x[i] * r
+        y[t] *= s
+    return s * r
+
+
+def test_sums_of_neighbours():
+    x = np.random.default_rng(14).uniform(0.5, 1.0, 37)
+    value, (by_x, by_w) = func.value_and_grad(of_neighbours, (0, 1))(x, 0.4)
+    assert value == of_neighbours(x, 0.4)
+    np.testing.assert_allclose(by_x, _by_complex_steps(of_neighbours, x, 0.4), rtol=1e-12)
+    np.testing.assert_allclose(by_w, np.imag(of_neighbours.py_func(x, 0.4 + 1e-30j)) / 1e-30, rtol=1e-12)

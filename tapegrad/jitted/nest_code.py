@@ -10,6 +10,10 @@ elements, what a store overwrites is kept instead, and the reverse restores the 
 by piece; a piece takes as many slots whatever its branches do, and the reverse finds them by counting down. Of `min`
 and `max` a byte may tell which operand was taken, in place of both: bytes are behind the slots, and counted likewise.
 
+Two kinds of slots are spared. An integer that each turn of a loop moves on is kept behind the loop, and each turn takes
+back what it was moved on by (`Step`). An array that a loop makes of what is only read is made again, before the reverse
+of the body in which that loop stands (`Again`).
+
 Within a piece names have versions, one for each assignment, as in single static assignment; a version's adjoint is
 `b_` and its name. Adjoints of arrays are arrays of the same shape.
 
@@ -113,6 +117,14 @@ class Fork:
     merged: list[tuple[str, str, str]]
 
 
+class Step(NamedTuple):
+    """name = name + by, for an integer; or less, as the sign says."""
+
+    name: str
+    sign: str
+    by: Operand
+
+
 @dataclass(eq=False)
 class Piece:
     """Straight code, and its branches."""
@@ -127,6 +139,7 @@ class Piece:
     slots: dict[str, int] = field(default_factory=dict)  # of versions from before
     n: int = 0  # slots
     n_choices: int = 0  # bytes
+    steps: list[Step] = field(default_factory=list)  # that the reverse takes back
 
 
 @dataclass(eq=False)
@@ -156,11 +169,20 @@ class Pass:
     outside: list[Get] = field(default_factory=list)
     in_any_order: bool = False  # whether the reverse may take its turns in any order
     shares: list[Share] = field(default_factory=list)  # of its reverse, if that is several loops
+    again: list[Again] = field(default_factory=list)  # what the reverse of each turn begins with
 
     @property
     def is_innermost(self) -> bool:
         """Whether there is no loop within."""
         return all(isinstance(item, Piece) for item in self.body)
+
+
+class Again(NamedTuple):
+    """A loop that makes an array of what is only read: its one store, and the versions of which this is made."""
+
+    loop: Pass
+    put: Put
+    needed: set[str]
 
 
 class Analysis:
@@ -185,6 +207,8 @@ class Analysis:
             self._absorb(piece)
             self._need(piece)
             self._find_kept(piece)
+        for name in self.names.written:
+            self._make_again(name)
         self.restored = [name for name in self.names.written if self._is_restored(name)]
         for node in (node for piece in self.pieces for node in _nodes_of(piece.nodes, (Get, Put))):
             if node.array in self.restored:
@@ -427,6 +451,58 @@ class Analysis:
             overwritten += len(puts) * _TURNS**depth
         return overwritten < kept
 
+    def _make_again(self, name: str) -> None:
+        """Let an array be made again, if all that is needed of it is read behind the one loop that makes it."""
+        puts = [(piece, put) for piece in self.pieces for put in _nodes_of(piece.nodes, Put) if put.array == name]
+        gets = {id(n) for piece in self.pieces for n in _nodes_of(piece.nodes, Get) if n.array == name and n.slot == 0}
+        if len(puts) != 1 or not gets:
+            return
+        ((piece, put),) = puts
+        for around, loop, behind in _loops_in(self.top):
+            of_behind = [n for one in behind for n in _nodes_of(one.nodes, Get) if id(n) in gets]
+            if loop.body == [piece] and len(of_behind) == len(gets):
+                needed = self._made_of(piece, put)
+                if needed is not None and all(self._is_made(loop, put, node) for node in of_behind):
+                    piece.needed |= needed
+                    around.again.append(Again(loop, put, needed))
+                    for node in of_behind:
+                        node.slot = None
+
+    def _made_of(self, piece: Piece, put: Put) -> set[str] | None:
+        """The versions of which a stored value is made, if it is cheap and all comes from what is only read."""
+        made = {node.y: node for node in piece.nodes if isinstance(node, (Op, Get))}
+        found, waiting = set[str](), [put.x] if isinstance(put.x, str) else []
+        while waiting:
+            version = waiting.pop()
+            node = made.get(version)
+            if isinstance(node, Op) and not isinstance(node.function, Extent) and not self._is_dear(piece, node):
+                waiting += [x for x in node.xs if isinstance(x, str)]
+            elif isinstance(node, Get) and node.array not in self.names.written:
+                if not all(map(self.names.is_pure, node.index)):
+                    return None
+            elif node is None and (self.names.is_fixed(version) or self.names.is_pure(version)):
+                continue
+            else:
+                return None
+            found.add(version)
+        return found
+
+    def _is_made(self, loop: Pass, put: Put, get: Get) -> bool:
+        """Whether an element that is read is one that all turns of a loop together store."""
+        (start, stop, step), at = loop.loop.bounds, loop.loop.variable
+        if (start, step) != (Const(0), 1) or put.index.count(at) != 1 or not all(map(self.names.is_pure, put.index)):
+            return False
+        pairs = zip(put.index, get.index, strict=True)
+        return all(self._is_below(i, stop) if o == at else i == o for o, i in pairs)
+
+    def _is_below(self, operand: Operand, stop: Operand) -> bool:
+        """Whether an index is the variable of loops that begin at 0 or above, and end where another does at most."""
+        loops = [item for item in self.names.all if isinstance(item, Loop) and item.variable == operand]
+        return bool(loops) and self.names.is_pure(operand) and all(
+            isinstance(first, Const) and first.value >= 0 and step > 0 and (last == stop or self._is_below(last, stop))
+            for first, last, step in (item.bounds for item in loops)
+        )  # fmt: skip
+
     def is_kept(self, name: str) -> bool:
         """Whether the reverse needs values of an array."""
         if name in self.names.written:
@@ -459,8 +535,8 @@ class Analysis:
                             if is_same and n_made == 1 and self.is_within(s.index):
                                 node.is_outside = True
                                 part.outside.append(node)
-                    if is_apart and len(part.body) == 1:
-                        part.shares = self._shares(part.body[0])
+                    if part.in_any_order and len(part.body) == 1:
+                        part.shares = self._shares(part.loop, part.body[0], is_apart)
 
     def _is_apart(self, loop: Loop, piece: Piece) -> bool:
         """Whether a turn meets no element that another one writes, and no number that it leaves."""
@@ -472,24 +548,35 @@ class Analysis:
         stored = [at[put.array] for put in _nodes_of(piece.nodes, Put)]
         return all(index == found[0] and loop.variable in index for found in stored for index in found)
 
-    def _shares(self, piece: Piece) -> list[Share]:
+    def _shares(self, loop: Loop, piece: Piece, is_apart: bool) -> list[Share]:
         """The loops that the reverse of a loop is, each with one element of an array; none where one is better."""
         if any(node.function not in _CHEAP and exponent_of(node) != 2 for node in _nodes_of(piece.nodes, Op)):
             return []
         puts = [node for node in piece.nodes if isinstance(node, Put)]
-        if piece.nodes[-1:] != puts or any(isinstance(node, Fork) for node in piece.nodes):
-            return []  # not one store, behind all that is read
-        of_array: dict[str, list[str]] = {}
+        if any(isinstance(node, Fork) for node in piece.nodes):
+            return []
+        if puts != (piece.nodes[-1:] if is_apart else []):
+            return []  # not one store, behind all that is read; nor sums alone
+        of_array: dict[str, list[Any]] = {}  # of an element: its index, and the versions that it is read as
         stored = [(put.array, put.index) for put in puts]
         for node in _nodes_of(piece.nodes, Get):
             is_added = not (node.is_outside or node.is_absorbed) and self.names.elements[node.array] == "a"
             if is_added and node.y in piece.barred:
+                if not is_apart and not _follow(loop, node.index[-1]):
+                    return []
                 found = of_array.setdefault(node.array, [])
-                found.insert(0 if (node.array, node.index) in stored else len(found), node.y)
+                same = [versions for index, versions in found if index == node.index]
+                if same:
+                    same[0].add(node.y)
+                else:
+                    found.insert(0 if (node.array, node.index) in stored else len(found), (node.index, {node.y}))
+        if not is_apart and all(len({index[-1] for index, _ in found}) == 1 for found in of_array.values()):
+            return []  # turns don't meet as it is
+        carried = {piece.exposed[name] for name in piece.final if name in piece.exposed}  # sums, in each of the loops
         n = max(map(len, of_array.values()), default=0)
         shares = []
         for k in range(n - 1, -1, -1) if n > 1 else ():  # last what is stored again, which takes its adjoint away
-            reached = {found[k] for found in of_array.values() if k < len(found)}
+            reached = carried.union(*(found[k][1] for found in of_array.values() if k < len(found)))
             if k == 0:
                 reached |= set(piece.exposed.values())
                 reached |= {node.y for node in _nodes_of(piece.nodes, Get) if node.is_outside}
@@ -562,12 +649,46 @@ class Analysis:
                 for name, version in part.exposed.items():
                     if version not in part.needed or self.names.is_fixed(name):
                         continue
-                    home = next((p for p in around if name not in _changed(p)), None)
+                    home = next((p for p in around if name not in _changed(p) or self._step_of(p, name)), None)
                     if home is None:
                         part.slots[name] = part.n
                         part.n += 1
                     elif name not in home.kept:
                         home.kept.append(name)
+                        if name in _changed(home):
+                            piece, step = self._step_of(home, name)
+                            piece.steps.append(step)
+
+    def _step_of(self, part: Pass, name: str) -> Any:
+        """The piece of a loop that moves an integer on, and by what, where nothing else in the loop changes it."""
+        items = [s for s in statements([part.loop]) if target_of(s) == name]
+        pieces = [one for one in part.body if isinstance(one, Piece) and name in one.final and name in one.exposed]
+        if self.names.of[name] != "i" or part.in_any_order or len(pieces) != 1:
+            return None
+        (piece,) = pieces
+        made = {node.y: node for node in piece.nodes if isinstance(node, Op)}
+        version, step = piece.final[name], None
+        while version != piece.exposed[name]:
+            node = made.get(version)
+            if node is None or node.function not in ((None,) if step else (None, operator.add, operator.sub)):
+                return None
+            version, *rest = node.xs
+            if rest:
+                if node.function is operator.add and self.names.is_pure(version):
+                    version, rest = rest[0], [version]
+                step = Step(name, "-" if node.function is operator.add else "+", rest[0])
+                if not self.names.is_pure(step.by):
+                    return None
+        is_alone = all(any(item is one for one in piece.statements) for item in items)
+        return (piece, step) if step is not None and is_alone else None
+
+
+def _follow(loop: Loop, operand: Operand) -> bool:
+    """Whether an index is a loop's variable, and something that it is moved by perhaps."""
+    made = [item for item in loop.body if isinstance(item, Compute) and item.target == operand]
+    return operand == loop.variable or any(
+        item.function in (operator.add, operator.sub) and item.operands[0] == loop.variable for item in made
+    )
 
 
 def _bounding(item: Any) -> list[Any] | None:
@@ -602,6 +723,14 @@ def _with_depth(parts: list[Any], depth: int) -> Any:
             yield from _with_depth(part.body, depth + 1)
         else:
             yield from _with_depth([*part.then, *part.other], depth)
+
+
+def _loops_in(part: Pass) -> Any:
+    """The loops that stand in the body of another: that one, the loop, and the pieces behind it there."""
+    for k, one in enumerate(part.body):
+        if isinstance(one, Pass):
+            yield part, one, [piece for _, piece in _with_depth(part.body[k + 1 :], 0)]
+            yield from _loops_in(one)
 
 
 def _nodes_of(nodes: list[Any], kind: Any) -> Any:

@@ -30,6 +30,7 @@ from tapegrad.jitted.access import (
 from tapegrad.jitted.lifting import make, row_of, value_of
 from tapegrad.jitted.nest_code import (
     _SIGNS,
+    Again,
     Analysis,
     Fork,
     Get,
@@ -752,10 +753,14 @@ class Texts:
         self.put(1, "return begin")
         return self._taken()
 
-    def back(self, indent: int, parts: list[Any], body: list[Any], is_innermost: bool = False) -> None:
+    def back(
+        self, indent: int, parts: list[Any], body: list[Any], is_innermost: bool = False, again: Sequence[Again] = ()
+    ) -> None:
         """Go through parts backwards; `body` are the statements whose pure integers they need."""
         self.pure(indent, body, "v")
         self.put(indent, "pass")
+        for made in again:
+            self.make_again(indent, made)
         for part in reversed(parts):
             if isinstance(part, Piece):
                 if not is_innermost:
@@ -809,7 +814,7 @@ class Texts:
             self.put(indent + 1, f"{variable} = {last}" + ("" if step == 1 else f" * {step}"))
             self.move(indent + 1, "k", "-=", n)
             self.move(indent + 1, "c", "-=", n_choices)
-            self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
+            self.back(indent + 1, part.body, part.loop.body, part.is_innermost, part.again)
         del self.present[len(self.present) - len(part.kept) :]
         for node in part.outside:
             if names.elements[node.array] == "a":
@@ -818,6 +823,17 @@ class Texts:
                     f"{self.element('add', node)}({self.a(node.array, 'b')}, {self.index(node.index)}, "
                     f"{self.b(node.y)})",
                 )
+
+    def make_again(self, indent: int, made: Again) -> None:
+        """Run a loop that makes an array."""
+        (piece,), loop = made.loop.body, made.loop.loop
+        self.put(indent, f"for {self.t(loop.variable)} in {self.range(loop)}:")
+        self.pure(indent + 1, loop.body, "v")
+        for node in (node for node in piece.nodes if getattr(node, "y", None) in made.needed):
+            xs = [self.t(x) for x in node.xs] if isinstance(node, Op) else []
+            self.put(indent + 1, f"{self.t(node.y)} = {self.computed(node.function, xs) if xs else self.got(node)}")
+        array, index = self.a(made.put.array), self.index(made.put.index)
+        self.put(indent + 1, f"{self.element('put', made.put)}({array}, {index}, {self.t(made.put.x)})")
 
     def slot(self, name: str, at: str) -> str:
         """What a slot keeps."""
@@ -831,6 +847,8 @@ class Texts:
 
     def piece(self, indent: int, piece: Piece) -> None:
         """Straight code, backwards."""
+        for name, sign, by in piece.steps:
+            self.put(indent, f"{self.t(f'{name}_0')} = ({self.t(f'{name}_0')} {sign} {self.t(by)})")
         for name, p in piece.slots.items():
             self.put(indent, f"{self.t(piece.exposed[name])} = {self.slot(name, f'k + {p}')}")
         outside = {node.y for node in _nodes_of(piece.nodes, Get) if node.is_outside}
