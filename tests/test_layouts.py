@@ -139,7 +139,8 @@ def back_through(layout: Laid, gradient: Any) -> np.ndarray:
     result = np.zeros(layout.base.shape)
     if gradient is not None:
         positions = layout.view(np.arange(layout.base.size).reshape(layout.base.shape))
-        np.add.at(result.reshape(-1), positions.reshape(-1), gradient.detach().numpy().reshape(-1))
+        with np.errstate(invalid="ignore"):  # of infinite ones
+            np.add.at(result.reshape(-1), positions.reshape(-1), gradient.detach().numpy().reshape(-1))
     return result
 
 
