@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numba import njit
 
 from tapegrad import kernels
 from tapegrad.dtypes import DTYPES
@@ -112,6 +113,12 @@ def tolerance(code: int) -> dict[str, float]:
     return {"rtol": 4e-15, "atol": 1e-15} if code == FLOAT64 else {"rtol": 2e-6, "atol": 1e-6}
 
 
+def for_python(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What jitted code calls, compiled once more for Python to call."""
+    called = kernels.scalar(function, True)
+    return njit(error_model="numpy", nogil=True)(getattr(called, "py_func", called))
+
+
 # --- forward ----------------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +132,7 @@ def test_values_in_every_mode(name: str, code: int):
     op = by_name[name]
     codes = codes_of(op, code)
     compiled = kernel(op, code, 0)
-    plain = loops.plain_forward(kernels.scalar(op.function, True), [maker(codes[v]) for v in (*"abc"[: op.arity], "y")])
+    plain = loops.plain_forward(for_python(op.function), [maker(codes[v]) for v in (*"abc"[: op.arity], "y")])
     for n, mode in itertools.product(COUNTS, forward_modes(op)):
         arrays = {v: drawn(codes[v], n, seed) for seed, v in enumerate("abc"[: op.arity])}
         before = drawn(codes["y"], n + GUARD, 7)
@@ -190,7 +197,7 @@ def test_partials_in_every_mode(name: str, k: int, code: int):
     operands, bar, partial = "abc"[: op.arity], codes["abc"[k]], REVERSE[name][k]
     compiled = kernel(op, code, 1 + k)
     plain = loops.plain_reverse(
-        kernels.scalar(op.partials[k], True), read, [maker(codes[v]) for v in read] + [maker(codes["y"]), maker(bar)]
+        for_python(op.partials[k]), read, [maker(codes[v]) for v in read] + [maker(codes["y"]), maker(bar)]
     )
     assert partial is not None
     for n, single, fresh in itertools.product(COUNTS, (0, *loops.partial_modes(read)), (0, FRESH)):
