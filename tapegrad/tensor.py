@@ -548,7 +548,10 @@ def depth_of_user() -> int:
     return depth
 
 
-_WAYS_IN = {f"{__name__.rpartition('.')[0]}.{name}" for name in ("array_methods", "functions.indexing", "recorder")}
+_WAYS_IN = {
+    f"{__name__.rpartition('.')[0]}.{name}"
+    for name in ("array_methods", "functions.indexing", "functions.subscripts", "recorder")
+}
 
 
 def is_users() -> bool:
