@@ -217,16 +217,30 @@ class _Names:
         self.going = 0  # functions of arrays, on all threads
         self.filling = 0  # those whose arrays are tensors
         self.held_off = 0
+        self.is_unknown = True  # to what imports modules
         self.is_listening = False  # to Numba's compiler
         self.has, self.has_makers = False, False
 
-    def count(self, going: int = 0, filling: int = 0, held_off: int = 0) -> None:
+    def count(self, filling: int = 0, held_off: int = 0) -> None:
         """Add to the counts, and give the names to whom they are due."""
         with self.lock:
-            self.going += going
             self.filling += filling
             self.held_off += held_off
             self._settle()
+
+    def enter(self) -> None:
+        """Count a function of arrays: each call of one does, so in as few steps as can be."""
+        with self.lock:
+            self.going += 1
+            if self.going == 1:
+                self._settle()
+
+    def leave(self) -> None:
+        """It has ended."""
+        with self.lock:
+            self.going -= 1
+            if not self.going:
+                self._settle()
 
     def _settle(self) -> None:
         if self.has is not (self.going > 0 and not self.held_off):
@@ -243,22 +257,22 @@ _names = _Names()
 def begin(tape: Tape) -> None:
     """A function of arrays begins on a thread."""
     tape.of_arrays += 1
-    _here.going += 1
-    if _here.going == 1:
-        if not _names.is_listening:
+    going = _here.going = _here.going + 1
+    if going == 1:
+        if not _names.is_listening and (_names.is_unknown or "numba.core.event" in sys.modules):
             _listen()
-        _names.count(going=1)
+        _names.enter()
 
 
 def end(tape: Tape) -> None:
     """It has ended."""
     tape.of_arrays -= 1
-    _here.going -= 1
-    if not _here.going:
-        _names.count(going=-1)
+    going = _here.going = _here.going - 1
+    if not going:
+        _names.leave()
 
 
-_fill: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()  # codes in which arrays are tensors
+_fill: set[int] = set()  # the codes in which arrays are tensors, by identity, as long as they are there
 
 
 def called(func: Any, call: Callable[[], Any]) -> Any:
@@ -266,7 +280,7 @@ def called(func: Any, call: Callable[[], Any]) -> Any:
     code = getattr(func, "__code__", None)
     if _here.filling:
         return _called(call)
-    if code is None or _fill.get(id(code)) is not code:
+    if code is None or id(code) not in _fill:
         try:
             return _called(call)
         except (WrittenToNumbersError, _WrittenForAllError):
@@ -274,8 +288,9 @@ def called(func: Any, call: Callable[[], Any]) -> Any:
                 raise
     with _filling():
         result = _called(call)
-    if code is not None:
-        _fill[id(code)] = code
+    if code is not None and id(code) not in _fill:
+        _fill.add(id(code))
+        weakref.finalize(code, _fill.discard, id(code))
     return result
 
 
@@ -322,6 +337,7 @@ def _listen() -> None:
     with _names.lock:
         if _imports not in sys.meta_path:
             sys.meta_path.insert(0, _imports)
+        _names.is_unknown = False
         events: Any = sys.modules.get("numba.core.event")
         if hasattr(events, "register") and not _names.is_listening:
             _names.is_listening = True
