@@ -221,26 +221,13 @@ class _Names:
         self.is_listening = False  # to Numba's compiler
         self.has, self.has_makers = False, False
 
-    def count(self, filling: int = 0, held_off: int = 0) -> None:
+    def count(self, going: int = 0, filling: int = 0, held_off: int = 0) -> None:
         """Add to the counts, and give the names to whom they are due."""
         with self.lock:
+            self.going += going
             self.filling += filling
             self.held_off += held_off
             self._settle()
-
-    def enter(self) -> None:
-        """Count a function of arrays: each call of one does, so in as few steps as can be."""
-        with self.lock:
-            self.going += 1
-            if self.going == 1:
-                self._settle()
-
-    def leave(self) -> None:
-        """It has ended."""
-        with self.lock:
-            self.going -= 1
-            if not self.going:
-                self._settle()
 
     def _settle(self) -> None:
         if self.has is not (self.going > 0 and not self.held_off):
@@ -261,7 +248,7 @@ def begin(tape: Tape) -> None:
     if going == 1:
         if not _names.is_listening and (_names.is_unknown or "numba.core.event" in sys.modules):
             _listen()
-        _names.enter()
+        _names.count(1)
 
 
 def end(tape: Tape) -> None:
@@ -269,7 +256,7 @@ def end(tape: Tape) -> None:
     tape.of_arrays -= 1
     going = _here.going = _here.going - 1
     if not going:
-        _names.leave()
+        _names.count(-1)
 
 
 _fill: set[int] = set()  # the codes in which arrays are tensors, by identity, as long as they are there
