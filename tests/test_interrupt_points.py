@@ -8,6 +8,7 @@ where last.
 
 import contextlib
 import dis
+import gc
 import itertools
 import signal
 import sys
@@ -74,11 +75,13 @@ class Points:
         self.called: set[FrameType] = set()  # frames whose last call was of a Python function
 
     def __enter__(self) -> "Points":
+        gc.disable()  # a collection calls what others registered, hypothesis too: Ctrl-C is lost in there
         sys.settrace(self.trace)
         return self
 
     def __exit__(self, *_: Any) -> None:
         sys.settrace(None)
+        gc.enable()
         self.before.clear()
         self.called.clear()
 
