@@ -61,7 +61,7 @@ _WORDS, _PRIMAL, _INTS, _FLAGS, _STORED = 4, 1, 8, 7, tapes.STORED  # of a slot
 
 _entries: dict[str, Callable[..., int]] = {}
 _parts: dict[str, int] = {}
-_pending: list[tuple[declare.Op, int, bool]] = []  # kernels that rows wait for
+_pending: dict[tuple[declare.Op, int, bool], None] = {}  # kernels that rows wait for, each once
 _blas: list[np.ndarray] = []  # the addresses of BLAS's and LAPACK's routines, once a row that calls them was recorded
 _ahead: list[tuple[Any, list[str]]] = []  # the process that compiles ahead, and what
 _IS_AHEAD = "TAPEGRAD_COMPILES_AHEAD"  # set for that process
@@ -100,7 +100,7 @@ def alone(function: F) -> F:
 def need(operation: declare.Op, code: int, reverse: bool) -> None:
     """Note that the next sweep needs the kernels of an operation for a dtype."""
     if not kernels.is_ready(operation, code, reverse):
-        _pending.append((operation, code, reverse))
+        _pending[operation, code, reverse] = None
 
 
 _functions: dict[str, Any] = {function.__name__: function for function in parts}
@@ -310,11 +310,11 @@ def _publish(tape: Tape) -> None:
 def _make_kernels() -> None:
     with _lock:
         while _pending:
-            operation, code, reverse = _pending[-1]
-            if {"gemm", "lapack"} & {*declare.parameters(operation.function)}:
-                routines()
-            kernels.require(operation, code, reverse)
-            _pending.remove((operation, code, reverse))
+            for needed in list(_pending):
+                if {"gemm", "lapack"} & {*declare.parameters(needed[0].function)}:
+                    routines()
+                kernels.require(*needed)
+                _pending.pop(needed, None)
 
 
 def routines() -> np.ndarray:

@@ -269,6 +269,8 @@ def append(arr: Tensor, values: Any, axis: Any = None) -> Tensor:
 
 def of_one_dtype(*operands: Any) -> list[Tensor]:
     """Tensors of the dtype that operands are promoted to."""
+    if all(isinstance(a, Tensor) for a in operands) and len({a.dtype for a in operands}) == 1:
+        return [*operands]
     dtype = promoted([a if isinstance(a, (bool, int, float)) else as_tensor(a) for a in operands])
     return [cast(as_tensor(a), dtype) for a in operands]
 

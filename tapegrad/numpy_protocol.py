@@ -379,13 +379,36 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 _SEQUENCES = {"arrays", "tup", "condlist", "condition"}  # parameters whose parts are operands
 
 
+@functools.cache
+def _positional(function: Any) -> tuple[str, ...]:
+    """The parameters of a NumPy function that can be given by position, in order."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return tuple(name for name, parameter in _signature(function).parameters.items() if parameter.kind in kinds)
+
+
+@functools.cache
+def _defaults(function: Any) -> dict[str, Any]:
+    return {name: parameter.default for name, parameter in _signature(function).parameters.items()}
+
+
+@functools.cache
+def _operands(function: Any) -> tuple[str, ...]:
+    """The parameters that are taken as tensors, or as numbers beside tensors."""
+    names = [*_signature(function).parameters]
+    return tuple(name for name in names if name in (names[0], "b") and name not in _SEQUENCES)
+
+
 def _call_function(function: Any, args: Any, facts: dict[str, Any]) -> Any:
-    """Call what stands for a function, with those of its arguments that are not at their defaults."""
-    signature, ours = _signature(function), _FUNCTIONS[function]
-    known = _signature(ours).parameters
+    """Call what stands for a function, with those of its arguments that are not at their defaults.
+
+    NumPy has checked that they are arguments of the function's. `Signature.bind` would check again, in ten times the
+    time.
+    """
+    ours = _FUNCTIONS[function]
+    defaults, known = _defaults(function), _defaults(ours)
     given: dict[str, Any] = {}
-    for name, value in signature.bind(*args, **facts).arguments.items():
-        default = signature.parameters[name].default
+    for name, value in (dict(zip(_positional(function), args, strict=False)) | facts).items():
+        default = defaults.get(name, inspect.Parameter.empty)
         if value is default or (
             isinstance(value, (bool, int, str)) and type(value) is type(default) and value == default
         ):
@@ -395,11 +418,10 @@ def _call_function(function: Any, args: Any, facts: dict[str, Any]) -> Any:
                 continue
             raise _not_understood(function.__name__, name, value)
         given[name] = value
-    first = next(iter(known))
-    operands = tuple(v for name, v in given.items() if name in ("a", "b", "x"))
-    for name in {first, "b"} & given.keys():
-        if name not in _SEQUENCES:
-            given[name] = _operand(given[name], operands)
+    beside = [given[name] for name in ("a", "b", "x") if name in given]
+    for name in _operands(ours):
+        if name in given:
+            given[name] = _operand(given[name], beside)
     return ours(**given)
 
 
@@ -543,6 +565,9 @@ _OVER: dict[Any, Any] = {
 }  # fmt: skip
 
 
+_OUT = frozenset({"out"})
+
+
 @functools.cache
 def _lacking(function: Any) -> frozenset[str]:
     """Which of NumPy's arguments one that is called as it is given does not take: `out`, and what may be neutral."""
@@ -557,14 +582,22 @@ def _called(function: Any, args: Any, facts: dict[str, Any]) -> Any:
     ours, lacking = _CALLED[function], _lacking(function)
     if not lacking:
         return ours(*args, **facts)
-    bound = _signature(function).bind(*args, **facts)
-    given = {name: bound.arguments.pop(name) for name in lacking & bound.arguments.keys()}
+    args, facts = _by_position(function, args, facts, lacking)
+    given = {name: facts.pop(name) for name in lacking & facts.keys()}
     out = given.pop("out", None)
     for name, value in given.items():
         if value not in _NEUTRAL[name]:
             raise _not_understood(function.__name__, name, value)
-    facts = bound.kwargs | {"out": out}
-    return _apply(function, bound.args, facts, function, lambda _, args, facts: ours(*args, **facts))
+    return _apply(function, args, facts | {"out": out}, function, lambda _, args, facts: ours(*args, **facts))
+
+
+def _by_position(
+    function: Any, args: Any, facts: dict[str, Any], lacking: frozenset[str]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments with the first of those that ours lacks, and all that follow it, by their names."""
+    names = _positional(function)
+    n = next((k for k, name in enumerate(names[: len(args)]) if name in lacking), len(args))
+    return args[:n], dict(zip(names[n:], args[n:], strict=False)) | facts
 
 
 def __array_function__(self: Tensor, function: Any, types: Any, args: Any, facts: dict[str, Any]) -> Any:
@@ -573,9 +606,7 @@ def __array_function__(self: Tensor, function: Any, types: Any, args: Any, facts
         return _called(function, args, facts)
     if function not in _FUNCTIONS:
         return _apply(function, args, dict(facts), function, None)
-    bound = _signature(function).bind(*args, **facts)
-    facts = {"out": bound.arguments.pop("out", None)}
-    return _apply(function, bound.args, facts | bound.kwargs, function, _call_function)
+    return _apply(function, *_by_position(function, args, facts, _OUT), function, _call_function)
 
 
 Tensor.__array_ufunc__ = __array_ufunc__

@@ -392,9 +392,9 @@ def _pairs(value: Any, ndim: int) -> list[Any]:
     return [tuple(pair) for pair in np.broadcast_to(np.asarray(value), (ndim, 2)).tolist()]
 
 
-def pad(array: Tensor, pad_width: Any, mode: Any = "constant", kwargs: Any = None) -> Tensor:
+def pad(array: Any, pad_width: Any, mode: Any = "constant", **facts: Any) -> Tensor:
     """More elements on all sides: constants, those of the edge or the other side, or what is said of them."""
-    facts = dict(kwargs or {})
+    array = as_tensor(array)
     if isinstance(pad_width, dict):
         pad_width = [pad_width.get(d, pad_width.get(d - array.ndim, (0, 0))) for d in range(array.ndim)]
         pad_width = [(w, w) if isinstance(w, int) else w for w in pad_width]
@@ -612,7 +612,6 @@ FUNCTIONS: dict[Any, Callable[..., Any]] = {
     np.nancumsum: _running("cumsum", 0.0),
     np.nancumprod: _running("cumprod", 1.0),
     np.diff: diff,
-    np.pad: pad,
     np.rot90: rot90,
     np.vander: lambda x, N=None, increasing=False: contractions["vander"](x, N, increasing),
 }
@@ -623,6 +622,7 @@ CALLED: dict[Any, Callable[..., Any]] = {
     np.interp: interp,
     np.block: block,
     np.meshgrid: meshgrid,
+    np.pad: pad,
     np.cov: cov,
     np.corrcoef: corrcoef,
     np.bincount: bincount,

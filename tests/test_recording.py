@@ -543,3 +543,15 @@ def test_three_operands_are_recorded_again_as_at_first(dtype):
         tg.where(x > 0, x, 10**30)
     with tg.no_grad():
         assert not x.clamp(0.0, 1.0).requires_grad
+
+
+def test_rows_that_wait_for_the_same_kernels_name_them_once(monkeypatch):
+    monkeypatch.setattr(engine.kernels, "is_ready", lambda *_: False)
+    x = tg.eye(3, requires_grad=True)
+    y = x
+    for _ in range(100):
+        y = y @ x
+    waiting = {operation.name for operation, _, _ in engine._pending}
+    assert len(engine._pending) <= 2 * len(waiting)
+    assert y.tolist() == np.eye(3).tolist()
+    assert not engine._pending
