@@ -26,6 +26,7 @@ from tapegrad.ops import arithmetic, layout
 from tapegrad.ops.declare import Op
 from tapegrad.recording import (
     MISSED,
+    last_rows,
     local,
     need_sum,
     pack_bits,
@@ -96,31 +97,41 @@ class Again(NamedTuple):
     bits: int  # its `b` and `c`
     recipe: Recipe
     untracked: Recipe  # where nothing is recorded for gradients
+    below: Recipe | None  # how the tensor is made of the view's base, where it is a view of it
 
 
-def again(made: Tensor, base: Tensor) -> Again | None:
+def again(made: Tensor, of: Tensor) -> Again | None:
     """How to record this view again quickly, the last row of the tape being its own; None where more is to be done."""
-    tape, recipe = made._tape, made._recipe
-    rows = tape.row_array()
-    if (
-        MEMORY
-        or made._origin is not base
-        or not recipe.recorded
-        or made._kind.exported
-        or rows["out"][-1] != made._slot
+    recipe, origin = getattr(made, "_recipe", None), getattr(of, "_origin", None)
+    if recipe is None or not recipe.recorded or made._kind.exported or (made._origin is not of and origin is None):
+        return None
+    below = None if made._origin is of else of._recipe
+    if (below is not None and made._origin is not origin) or (rows := last_rows(made, [of])) is None:
+        return None
+    return Again(made._kind, rows[0].word, rows[0].bits, recipe, recipe._replace(recorded=False), below)
+
+
+def view_again(way: Again | None, of: Tensor) -> Tensor | None:
+    """The view that was recorded of another tensor of this one's kind; None where that is not all there is to do."""
+    tape = of._tape
+    if way is None or tape.thread != get_ident():
+        return None
+    base, origin = of, getattr(of, "_origin", None)
+    if origin is None:
+        if way.below is not None:
+            return None
+    elif (
+        way.below is None
+        or of._recipe != way.below
+        or (kind := origin._kind).exported
+        or not kind.contiguous
+        or kind.strides != way.recipe.of
     ):
         return None
-    opcode, flags, _, b, c, *_ = rows[-1].tolist()
-    return Again(made._kind, opcode | flags << 16, b & 0xFFFFFFFF | c << 32, recipe, recipe._replace(recorded=False))
-
-
-def view_again(way: Again | None, base: Tensor) -> Tensor | None:
-    """The view that was recorded of another tensor of the base's kind; None where that is not all there is to do."""
-    tape = base._tape
-    if way is None or tape.thread != get_ident() or getattr(base, "_origin", None) is not None:
-        return None
+    else:
+        base = origin
     try:
-        made = quickly(tape, way.kind, pack_bits, way.word, way.bits, base._slot)
+        made = quickly(tape, way.kind, pack_bits, way.word, way.bits, of._slot)
     except MISSED:
         return None
     made._origin, made._recipe = base, way.recipe if tape.grad_enabled else way.untracked

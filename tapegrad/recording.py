@@ -7,6 +7,7 @@ round, `record_elementwise`, which promotes, broadcasts, raises errors, and fill
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 import sys
@@ -14,7 +15,7 @@ import warnings
 import weakref
 from _thread import get_ident
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -667,6 +668,101 @@ def quickly(tape: Tape, kind: Kind, pack: Any, word: int, second: Any, first: in
     t._slot = slot
     h[_FILLED] = end + _A_ROW
     return t
+
+
+class Recorded(NamedTuple):
+    """What a row holds."""
+
+    word: int  # opcode and flags
+    out: int
+    b: int
+    c: int
+    a: int
+    kind: int
+
+    @property
+    def bits(self) -> int:
+        """Its second and third number in one."""
+        return self.b & 0xFFFFFFFF | self.c << 32
+
+
+def last_rows(result: Tensor, of: Sequence[Tensor]) -> list[Recorded] | None:
+    """The last rows, one for each operand, where they are all that gave the result, now and whenever recorded again."""
+    tape = result._tape
+    if MEMORY or result.__class__ is Batched or tape.grad_enabled is not True or any(t._tape is not tape for t in of):
+        return None
+    rows = [Recorded(opcode | flags << 16, *rest) for opcode, flags, *rest in tape.row_array()[-len(of) :].tolist()]
+    made = [(row.out, row.a) for row in rows]
+    return rows if made == [(result._slot, t._slot) for t in of] else None
+
+
+class Ways(dict[Any, tuple[Kind, int, int]]):
+    """How rows were recorded: the result's kind, and what the row holds, by all that tells of them.
+
+    A key begins with the kinds of the operands.
+    """
+
+    def again(self, key: Any, a: Tensor, b: Tensor | None = None) -> Tensor | None:
+        """The result of such a row; None where it was not recorded before, or that is not all there is to do."""
+        way, tape = self.get(key), a._tape
+        if way is None or a.__class__ is Batched or tape.thread != get_ident():
+            return None
+        try:
+            if b is None:
+                return quickly(tape, way[0], pack_bits, way[1], way[2], a._slot)
+            if b._tape is tape:
+                return quickly(tape, way[0], pack_bits, way[1], way[2] | b._slot, a._slot)
+        except MISSED:
+            pass
+        return None
+
+    def keep(self, key: Any, result: Tensor, a: Tensor, b: Tensor | None = None) -> Tensor:
+        """The result; and know how it was recorded.
+
+        By now NumPy may have let go of an operand, whose kind then is another: the way is for the one that it had.
+        """
+        is_shared = key[0].exported or (b is not None and key[1].exported)
+        if not is_shared and (rows := last_rows(result, [a])) is not None:
+            row = rows[0]
+            if b is None:
+                self[key] = result._kind, row.word, row.bits
+            elif (b._tape, b._slot) == (a._tape, row.b):
+                self[key] = result._kind, row.word, row.c << 32
+        return result
+
+
+def in_one_step(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a function record in one step what it has recorded before: of such a tensor, with the same arguments.
+
+    That is so where it records one row, which reads the tensor as it is and waits for the sweep. The other arguments
+    are no tensors, and nothing else decides what is recorded.
+    """
+    ways = Ways()
+
+    @functools.wraps(function)
+    def quick(input: Tensor, *args: Any, **facts: Any) -> Tensor:
+        key = (input._kind, *args, *facts.items()) if facts else (input._kind, *args)
+        try:
+            result = ways.again(key, input)
+        except TypeError:  # lists
+            return function(input, *args, **facts)
+        return ways.keep(key, function(input, *args, **facts), input) if result is None else result
+
+    return quick
+
+
+def of_two_in_one_step(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Likewise a function of two tensors."""
+    ways = Ways()
+
+    @functools.wraps(function)
+    def quick(input: Tensor, *others: Tensor, **named: Tensor) -> Tensor:
+        (other,) = others or named.values()
+        key = input._kind, other._kind
+        result = ways.again(key, input, other) if other.__class__ is not Batched else None
+        return ways.keep(key, function(input, other), input, other) if result is None else result
+
+    return quick
 
 
 # By opcode, what records a Tensor's operation (with another operand). `recorder.py` puts native code here.

@@ -24,7 +24,7 @@ from tapegrad.functions.elementwise import functions as elementwise
 from tapegrad.functions.factorizations import inv
 from tapegrad.functions.products import bmm, check_dtypes, dot, matmul, mm, mv, outer
 from tapegrad.functions.shaping import functions as views
-from tapegrad.functions.shaping import permute
+from tapegrad.functions.shaping import permute, reshape
 from tapegrad.ops import arithmetic
 from tapegrad.ops.layout import dimension
 from tapegrad.recording import broadcast_shapes, cast, promoted, record_elementwise
@@ -263,6 +263,10 @@ def _arranged(t: Tensor, labels: Labels, *groups: Labels) -> tuple[Tensor, list[
     return permute(t, order) if order != tuple(range(len(order))) else t, lengths
 
 
+def _shaped(t: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return t if t._kind.shape == shape else reshape(t, shape)
+
+
 def _pair(a: Tensor, of_a: Labels, b: Tensor, of_b: Labels, needed: frozenset[Label]) -> tuple[Tensor, Labels]:
     """The product of two, summed over what is in both and needed no more."""
     shared = tuple(label for label in of_a if label in of_b)
@@ -275,19 +279,18 @@ def _pair(a: Tensor, of_a: Labels, b: Tensor, of_b: Labels, needed: frozenset[La
     if not inner or (batch and not left and not right):  # elementwise, in a region
         a, _ = _arranged(a, of_a, batch, left, inner)
         b, _ = _arranged(b, of_b, batch, right, inner)
-        a = a.reshape(*(sizes[x] for x in (*batch, *left)), *(1 for _ in right), *(sizes[x] for x in inner))
-        b = b.reshape(
-            *(sizes[x] for x in batch), *(1 for _ in left), *(sizes[x] for x in right), *(sizes[x] for x in inner)
-        )
+        head, tail = [sizes[x] for x in batch], [sizes[x] for x in inner]
+        a = _shaped(a, (*head, *(sizes[x] for x in left), *(1 for _ in right), *tail))
+        b = _shaped(b, (*head, *(1 for _ in left), *(sizes[x] for x in right), *tail))
         dtype = a.dtype
         product = elementwise["mul"](a, b)
         return (product.sum(tuple(range(len(shape), product.ndim))).to(dtype) if inner else product), labels
     a, (n_batch, m, k) = _arranged(a, of_a, batch, left, inner)
     b, (_, _, n) = _arranged(b, of_b, batch, inner, right)
-    head = (n_batch,) if batch else ()
-    a = a.reshape(*head, *((m,) if left or batch else ()), k)
-    b = b.reshape(*head, k, *((n,) if right or batch else ()))
-    return matmul(a, b).reshape(shape), labels
+    batches = (n_batch,) if batch else ()
+    a = _shaped(a, (*batches, *((m,) if left or batch else ()), k))
+    b = _shaped(b, (*batches, k, *((n,) if right or batch else ())))
+    return _shaped(matmul(a, b), shape), labels
 
 
 @functools.lru_cache(maxsize=1024)

@@ -13,11 +13,10 @@ from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, leaf_of
 from tapegrad.functions.shaping import contiguous
 from tapegrad.ops import indexing, linalg
-from tapegrad.recording import record_array
+from tapegrad.recording import of_two_in_one_step, record_array
 from tapegrad.tensor import Tensor, describe, location
 
 functions = public = Surface(EXACT)
-
 
 # What is said of operands of two dtypes; {0} and {1} are their names.
 _MATRICES = "expected m1 and m2 to have the same dtype, but got: {0} != {1}"
@@ -80,6 +79,7 @@ def _cannot(a: Tensor, b: Tensor, name: str) -> RuntimeError:
 
 
 @public
+@of_two_in_one_step
 def mm(input: Tensor, mat2: Tensor) -> Tensor:
     """The product of two matrices.
 
@@ -113,6 +113,7 @@ def _check_inner(a: Tensor, b: Tensor, name: str) -> None:
 
 
 @public
+@of_two_in_one_step
 def mv(input: Tensor, vec: Tensor) -> Tensor:
     """The product of a matrix and a vector.
 
@@ -147,6 +148,7 @@ def _vector_product(op: Any, a: Tensor, b: Tensor, shape: tuple[int, ...]) -> Te
 
 
 @public
+@of_two_in_one_step
 def dot(input: Tensor, tensor: Tensor) -> Tensor:
     """The inner product of two vectors.
 
@@ -187,6 +189,7 @@ def outer(input: Tensor, vec2: Tensor) -> Tensor:
 
 
 @public
+@of_two_in_one_step
 def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices, [b, m, k] and [b, k, n].
 
@@ -208,6 +211,7 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
 
 
 @public
+@of_two_in_one_step
 def matmul(input: Tensor, other: Tensor) -> Tensor:
     """The product of vectors, matrices, or batches of matrices, whose batch dimensions are broadcast.
 

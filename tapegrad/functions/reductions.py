@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import builtins
 import math
-from _thread import get_ident
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -16,7 +15,6 @@ import numpy as np
 from tapegrad import batched, engine
 from tapegrad.arguments import CAST, Dims, Number, Surface, integer
 from tapegrad.batched import Batched
-from tapegrad.debug import MEMORY
 from tapegrad.dtypes import DTYPES, INT64, UINT8, DType
 from tapegrad.functions import elementwise
 from tapegrad.functions.making import converted, make, return_type
@@ -25,14 +23,12 @@ from tapegrad.kinds import contiguous_strides, kind_of, numbers, seen
 from tapegrad.ops import extremes, indexing, reduction
 from tapegrad.ops.declare import OPS, TRUTH, Array, Axes, OverDimensions, Reduction
 from tapegrad.recording import (
-    MISSED,
     appended,
     broadcast_shapes,
     cast,
     imported,
+    in_one_step,
     need_sum,
-    pack_bits,
-    quickly,
     record_array,
     settled,
     steady,
@@ -135,30 +131,16 @@ def _check_not_empty(x: Tensor, dims: tuple[int, ...], name: str, dim: Any) -> N
 def _make(op: OverDimensions, form: Any) -> None:
     """The public function, of a sum over blocks or of a kernel along axes."""
     has_variant = bool(op.variants)  # where `dim` is given
-    ways: dict[Any, tuple[Any, int, int]] = {}  # by what is given: the result's kind, and what its row holds
 
     def blockwise(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
         assert isinstance(op, Reduction)
-        key, tape = (input._kind, dim, keepdim, dtype), input._tape
-        way = ways.get(key)
-        if way is not None and tape.thread == get_ident():
-            try:
-                return quickly(tape, way[0], pack_bits, way[1], way[2], input._slot)
-            except MISSED:
-                pass
         dims = _dimensions(dim, input.ndim)  # before anything is recorded
         x = converted(op, input, dtype)
         if dim == () and op.operand == TRUTH:  # to these it is no dimension; to the others it is all
             return x.clone()
-        is_variant = has_variant and dim is not None
-        result = _record_reduction(op, x, dims, keepdim, is_variant)
+        result = _record_reduction(op, x, dims, keepdim, has_variant and dim is not None)
         if op.operand == TRUTH and input.dtype is UINT8:  # as before there were bools
             return cast(result, UINT8)
-        # By now NumPy may have let go of the input, whose kind then is another: the way is for the one that it had.
-        if x is input and x.__class__ is not Batched and not key[0].exported and not MEMORY:
-            kind, params = _recorded[op.opcode, x._kind, dims, keepdim]
-            flags = PARAMS | (VARIANT if is_variant else 0)
-            ways[key] = kind, op.opcode | flags << 16, 0xFFFFFFFF | params << 32
         return result
 
     def along(input: Tensor, dim: Any = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
@@ -173,7 +155,8 @@ def _make(op: OverDimensions, form: Any) -> None:
     function = blockwise if isinstance(op, Reduction) else along
     if (form.__defaults__ or (False,))[0] is not None:  # `dim` is to be given
         function.__defaults__ = (False,)
-    make(functions, op, form, function)
+    function.__qualname__ = op.name  # by which Python says what is missing
+    make(functions, op, form, in_one_step(function))
 
 
 def _recording(op: Axes) -> Any:
@@ -216,6 +199,7 @@ def _spread(op: Axes, x: Tensor, dim: Any, unbiased: Any, keepdim: bool, correct
 
 
 @public
+@in_one_step
 def var(
     input: Tensor, dim: Dims | bool | None = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: Number | None = None,
@@ -230,6 +214,7 @@ def var(
 
 
 @public
+@in_one_step
 def std(
     input: Tensor, dim: Dims | bool | None = None, unbiased: bool | None = None, keepdim: bool = False, *,
     correction: Number | None = None,
@@ -254,6 +239,11 @@ def _only_dim(name: str, dim: Any) -> int:
 def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
     result = return_type(name, "values", "indices")
 
+    @in_one_step
+    def of_everything(input: Tensor) -> Tensor:
+        _check_not_empty(input, _dimensions(None, input.ndim), name, None)
+        return _along_axes(of_all, input, _dimensions(None, input.ndim), False)
+
     @overload
     def extremum(input: Tensor) -> Tensor: ...
     @overload
@@ -263,14 +253,18 @@ def _extremum(of_all: Axes, along: Array, index: Axes, name: str) -> Any:
     def extremum(  # type: ignore[misc] # `other` has the place of `dim`
         input: Tensor, dim: int | Tensor = _NOT_GIVEN, keepdim: bool = _NOT_GIVEN, other: Tensor = _NOT_GIVEN
     ) -> Any:
-        of_everything = dim is _NOT_GIVEN
+        is_over_all = dim is _NOT_GIVEN and other is _NOT_GIVEN
+        if is_over_all:
+            if keepdim is not _NOT_GIVEN:
+                raise TypeError(
+                    f"{name}() received an invalid combination of arguments: keepdim without dim, of "
+                    f"{describe(input)}, at {location()}: name the dimension, or use a{name}(..., keepdim=True)"
+                )
+            return of_everything(input)
         if isinstance(dim, Tensor) and keepdim is not _NOT_GIVEN:
             dim = _only_dim(name, dim)
         if isinstance(dim, Tensor) or other is not _NOT_GIVEN:
             return elementwise.functions[f"{name}imum"](input, dim if other is _NOT_GIVEN else other)
-        if of_everything:
-            _check_not_empty(input, _dimensions(None, input.ndim), name, None)
-            return _along_axes(of_all, input, _dimensions(None, input.ndim), False)
         dims = _dimensions(dim, input.ndim)
         _check_not_empty(input, dims, name, dim)
         where = _along_axes(index, input, dims, keepdim is True, dtype=INT64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from _thread import get_ident
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, takin
 from tapegrad.batched import Batched, bottom
 from tapegrad.creation import size_of
 from tapegrad.functions.making import explained, make
-from tapegrad.kinds import contiguous_strides, flowing, kind_of, numbers
+from tapegrad.kinds import contiguous_strides, flowing, kind_of, numbers, seen
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import OPS, Layout, Op
 from tapegrad.ops.layout import dimension, distinct
@@ -21,6 +22,7 @@ from tapegrad.recording import (
     appended_together,
     cast,
     imported,
+    last_rows,
     local,
     need_sum,
     record_layout,
@@ -33,6 +35,7 @@ from tapegrad.tensor import Size, Tensor, describe, location
 
 functions = public = Surface()
 _ALL: Any = object()
+_MOST_WAYS = 1 << 12  # of a function's: views at ever other places of their bases are ever others
 
 
 def restride(
@@ -52,6 +55,29 @@ def over_contiguous(a: Tensor, steps: list[tuple[int, int]]) -> tuple[tuple[int,
     return tuple(0 if d < 0 else natural[d] * step for d, step in steps[:-1]), steps[-1][1] * a._kind.itemsize
 
 
+def _in_one_step(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Let a view of one tensor be recorded again in one step, as `recording.in_one_step` does."""
+    ways: dict[Any, Any] = {}
+
+    @functools.wraps(function)
+    def quick(input: Tensor, *args: Any, **facts: Any) -> Tensor:
+        key = (input._kind, getattr(input, "_recipe", None), *args, *facts.items())
+        try:
+            way = ways.get(key)
+        except TypeError:  # lists
+            return function(input, *args, **facts)
+        if way is not None and input.__class__ is not Batched and (made := aliasing.view_again(way, input)) is not None:
+            return made
+        made = function(input, *args, **facts)
+        if way is None and not key[0].exported and made is not input:
+            if len(ways) >= _MOST_WAYS:
+                ways.clear()
+            ways[key] = aliasing.again(made, input)
+        return made
+
+    return quick
+
+
 def _make(op: Layout) -> None:
     def function(*args: Any, **facts: Any) -> Tensor:
         a: Tensor = args[0] if args else facts["input"]
@@ -65,7 +91,8 @@ def _make(op: Layout) -> None:
         strides, adjoint = (tuple(size * s for s in steps) for steps in (strides, adjoint))
         return aliasing.view(op, a, shape, strides, size * start, adjoint, size * first)
 
-    make(functions, op, op.function, function)
+    function.__qualname__ = op.name
+    make(functions, op, op.function, _in_one_step(function))
 
 
 def contiguous(input: Tensor) -> Tensor:
@@ -86,6 +113,7 @@ transpose = functions["transpose"]
 
 
 @checked
+@_in_one_step
 def permute(input: Tensor, dims: Sizes) -> Tensor:
     """The dimensions in another order; a view. The method takes them one by one too.
 
@@ -107,6 +135,7 @@ def permute(input: Tensor, dims: Sizes) -> Tensor:
 
 
 @public
+@_in_one_step
 def movedim(input: Tensor, source: Dims, destination: Dims) -> Tensor:
     """Dimensions moved to other places; a view.
 
@@ -210,6 +239,7 @@ def _of_copy(op: Op, a: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 
 @checked
+@_in_one_step
 def reshape(input: Tensor, shape: Sizes) -> Tensor:
     """Another shape for the same elements in order; a view where strides allow, else a copy. One length may be -1.
 
@@ -223,6 +253,7 @@ def reshape(input: Tensor, shape: Sizes) -> Tensor:
     return _reshaped(layout.view, input, _wanted_shape(input, shape))
 
 
+@_in_one_step
 def view(self: Tensor, *shape: Any, size: Sizes | None = None, dtype: Any = None) -> Tensor:
     """Another shape for the same elements in order, as a view.
 
@@ -247,6 +278,7 @@ Tensor.view = view
 
 
 @public
+@_in_one_step
 def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
     """The dimensions from `start_dim` to `end_dim` made one.
 
@@ -266,6 +298,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
 
 
 @public
+@_in_one_step
 def ravel(input: Tensor) -> Tensor:
     """All elements in one dimension.
 
@@ -286,6 +319,7 @@ def _squeezed(op: Op, a: Tensor, dims: tuple[int, ...]) -> Tensor:
 
 
 @public
+@_in_one_step
 def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
     """Without the dimensions of length 1 (or without those given, where they have it); a view.
 
@@ -299,6 +333,7 @@ def squeeze(input: Tensor, dim: Dims = _ALL) -> Tensor:
 
 
 @public
+@_in_one_step
 def expand(input: Tensor, *sizes: Any, size: Sizes | None = None) -> Tensor:
     """Dimensions of length 1 repeated, and new ones in front, without copying; -1 keeps a length.
 
@@ -352,6 +387,7 @@ def expand_as(self: Tensor, other: Tensor) -> Tensor:
 
 
 @checked
+@_in_one_step
 def broadcast_to(input: Tensor, size: Sizes) -> Tensor:
     """`expand` to a shape.
 
@@ -558,7 +594,36 @@ def _sequence(name: str, tensors: Any, where_empty: Exception) -> list[Tensor]:
     return arguments.tensors(name, tensors)
 
 
+def _many_in_one_step(op: Op) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Let tensors be joined again by rows that are known, as those of such tensors were: `recording.in_one_step`."""
+    ways: dict[Any, tuple[Any, list[tuple[int, int]]]] = {}
+
+    def decorate(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        @functools.wraps(function)
+        def quick(tensors: Any, dim: int = 0) -> Tensor:
+            are_many = tensors.__class__ is list or tensors.__class__ is tuple
+            if not are_many or dim.__class__ is not int or not all(isinstance(t, Tensor) for t in tensors):
+                return function(tensors, dim)
+            key, tape = (dim, *[t._kind for t in tensors]), current_tape()
+            way = ways.get(key)
+            if way is not None and all(t._tape is tape and t.__class__ is not Batched for t in tensors):
+                kind, rows = way
+                pieces = [(t, -1, window, flags) for t, (window, flags) in zip(tensors, rows, strict=True)]
+                return appended_together(tape, op, seen(tape.grad_enabled, kind), pieces)
+            result = function(tensors, dim)
+            if way is None and not any(kind.exported for kind in key[1:]):
+                last = last_rows(result, tensors)
+                if last is not None:
+                    ways[key] = result._kind, [(row.c, row.word >> 16) for row in last]
+            return result
+
+        return quick
+
+    return decorate
+
+
 @taking_out(CAST)
+@_many_in_one_step(indexing.cat)
 def cat(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors joined along a dimension.
 
@@ -605,6 +670,7 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 
 
 @taking_out(CAST)
+@_many_in_one_step(indexing.stack)
 def stack(tensors: Any, dim: int = 0) -> Tensor:
     """Tensors of one shape joined along a new dimension.
 
@@ -673,10 +739,12 @@ def _broadcast_to(self: Tensor, *given: Any, size: Sizes | None = None) -> Tenso
     return broadcast_to(self, sizes("broadcast_to", given, named=size))
 
 
+@_in_one_step
 def _transposed(self: Tensor) -> Tensor:
     return _permuted(layout.permute, self, tuple(reversed(range(self.ndim))))
 
 
+@_in_one_step
 def _matrices_transposed(self: Tensor) -> Tensor:
     if self.ndim == 0:
         return self

@@ -37,6 +37,8 @@ SHAPES = [
     ("tg.all(tg.ones(2), 0, out=tg.ones(()))", "all only supports bool tensor for result, got: Double"),
     ("tg.argmax(tg.ones(2), 0, out=tg.ones(()))", "Expected out tensor to have dtype long int, but got double instead"),
     ("tg.max(tg.ones(2), 0, out=(tg.ones(()), tg.ones(())))", "Expected out tensor to have dtype long int, but got"),
+    ("tg.max(tg.ones(2, 2), keepdim=True)", "max() received an invalid combination of arguments"),
+    ("tg.ones(2, 2).min(keepdim=True)", "min() received an invalid combination of arguments"),
     ("tg.ones(2, 0)[:, tg.tensor([0])]", "index is out of bounds for dimension with size 0"),
     ("x = tg.zeros(3, dtype=tg.int64); x[tg.tensor([0])] = tg.tensor([1.5])", "Index put requires the source and dest"),
     ("x = tg.zeros(3, dtype=tg.int8); x.random_(-5, 10**12)", "to - 1 is out of bounds for signed char"),
