@@ -133,7 +133,12 @@ def _extremum(name: str, least: float) -> Any:
         return found.to(dtype or input.dtype)
 
     extremum.__name__ = extremum.__qualname__ = name
-    extremum.__doc__ = f"The {'largest' if least < 0 else 'smallest'} element that is not masked out."
+    extremum.__doc__ = f"""The {"largest" if least < 0 else "smallest"} element that is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.{name}(tg.tensor([5.0, 2.0, 3.0, 0.0]), mask=tg.tensor([False, True, True, False]))
+    tensor({3 if least < 0 else 2}.)
+    """
     return public(extremum)
 
 
@@ -145,7 +150,12 @@ def _place(name: str, least: float) -> Any:
         return _functions[name](_filled(input, mask, least), dim, keepdim).to(dtype or input.dtype)
 
     place.__name__ = place.__qualname__ = name
-    place.__doc__ = f"The index of the {'largest' if least < 0 else 'smallest'} element that is not masked out."
+    place.__doc__ = f"""The index of the {"largest" if least < 0 else "smallest"} element that is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.{name}(tg.tensor([5.0, 2.0, 3.0, 0.0]), mask=tg.tensor([False, True, True, False]))
+    tensor({2 if least < 0 else 1}.)
+    """
     return public(place)
 
 
@@ -318,19 +328,29 @@ def std(
     return _functions["sqrt"](_spread(input, dim, unbiased, correction, keepdim, dtype, mask))
 
 
-def _along(name: str, kernel: str, sign: int, said: str) -> Any:
+def _along(name: str, kernel: str, sign: int, said: str, shown: str) -> Any:
     def along(input: Tensor, dim: int, *, dtype: DType | None = None, mask: Tensor | None = None) -> Tensor:
         filled = _filled(input, mask, -sign * math.inf)
         return _functions[kernel](filled if sign > 0 else -filled, dim, dtype=dtype)
 
     along.__name__ = along.__qualname__ = name
-    along.__doc__ = said
+    along.__doc__ = f"""{said}
+
+    >>> import tapegrad as tg
+    >>> tg.masked.{name}(tg.tensor([0.0, 1.0, 9.0]), 0, mask=tg.tensor([True, True, False]))
+    {shown}
+    """
     return public(along)
 
 
-softmax = _along("softmax", "softmax", 1, "exp(input) over its sum, along a dimension, of what is not masked out.")
-log_softmax = _along("log_softmax", "log_softmax", 1, "The logarithm of `softmax`.")
-softmin = _along("softmin", "softmax", -1, "`softmax` of -input.")
+softmax = _along(
+    "softmax", "softmax", 1, "exp(input) over its sum, along a dimension, of what is not masked out.",
+    "tensor([0.2689, 0.7311, 0.0000])",
+)  # fmt: skip
+log_softmax = _along(
+    "log_softmax", "log_softmax", 1, "The logarithm of `softmax`.", "tensor([-1.3133, -0.3133,    -inf])"
+)
+softmin = _along("softmin", "softmax", -1, "`softmax` of -input.", "tensor([0.7311, 0.2689, 0.0000])")
 
 __all__ = [
     "amax", "amin", "argmax", "argmin", "cumprod", "cumsum", "log_softmax", "logaddexp", "logsumexp", "mean", "median",
