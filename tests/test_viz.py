@@ -139,6 +139,7 @@ def test_a_profile_tells_regions_and_rows_with_their_lines():
     assert f"{__file__}:{line}" in text
     for what in ("region of", "exp, float64[5000]", "mm, float64[30, 30]", "logsumexp", "reverse"):
         assert what in text
+    assert f"mm, float64[30, 30], forward, once  {__file__}:{line}" in text
     assert profile.sweeps >= 1
     assert profile.seconds == pytest.approx(profile.planning + sum(e.seconds for e in profile.entries))
     for entry in profile.entries:
