@@ -65,7 +65,13 @@ def _tensor(data: Any, *, dtype: DType | None, device: Any, requires_grad: bool)
 
 
 def is_tensor(obj: Any) -> bool:
-    """Whether an object is a Tensor."""
+    """Whether an object is a Tensor.
+
+    >>> import tapegrad as tg
+    >>> import numpy as np
+    >>> tg.is_tensor(tg.ones(2)), tg.is_tensor(np.ones(2))
+    (True, False)
+    """
     return isinstance(obj, Tensor)
 
 
@@ -366,7 +372,13 @@ def _like(make: Any, name: str) -> Any:
         return as_batched_as(input, made)
 
     like.__name__ = like.__qualname__ = name
-    like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."
+    like.__doc__ = f"""`{make.__name__}` with the shape and dtype of `input`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.{name}(tg.tensor([[1, 2], [3, 4]]))
+    >>> x.shape, x.dtype
+    (tapegrad.Size([2, 2]), tapegrad.int64)
+    """
     return checked(like)
 
 
@@ -531,12 +543,28 @@ def linspace(
 
 
 def get_rng_state() -> dict[str, Any]:
-    """Where the generator of all random numbers is."""
+    """Where the generator of all random numbers is.
+
+    >>> import tapegrad as tg
+    >>> state = tg.get_rng_state()
+    >>> x = tg.rand(3)
+    >>> tg.set_rng_state(state)
+    >>> tg.equal(tg.rand(3), x)
+    True
+    """
     return dict(_random().bit_generator.state)
 
 
 def set_rng_state(new_state: dict[str, Any]) -> None:
-    """Go on from there."""
+    """Go on from there.
+
+    >>> import tapegrad as tg
+    >>> state = tg.get_rng_state()
+    >>> x = tg.rand(3)
+    >>> tg.set_rng_state(state)
+    >>> tg.equal(tg.rand(3), x)
+    True
+    """
     if (watch := current_tape().watch) is not None:
         watch.fail("seeds random numbers")
     _random().bit_generator.state = new_state
@@ -739,7 +767,13 @@ def _drawn_like(make: Any, name: str) -> Any:
         return as_batched_as(input, ordered(made, memory_format, requires_grad))
 
     like.__name__ = like.__qualname__ = name
-    like.__doc__ = f"`{make.__name__}` with the shape and dtype of `input`."
+    like.__doc__ = f"""`{make.__name__}` with the shape and dtype of `input`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.{name}(tg.ones(2, 2, dtype=tg.float32))
+    >>> x.shape, x.dtype
+    (tapegrad.Size([2, 2]), tapegrad.float32)
+    """
     return checked(like)
 
 

@@ -158,19 +158,37 @@ def irfft2(input: Tensor, s: Dims | None = None, dim: Dims = (-2, -1), norm: str
 
 @checked
 def hfft2(input: Tensor, s: Dims | None = None, dim: Dims = (-2, -1), norm: str | None = None) -> Tensor:
-    """`hfftn` over two dimensions, the last ones if not others are given."""
+    """`hfftn` over two dimensions, the last ones if not others are given.
+
+    >>> import tapegrad as tg
+    >>> tg.fft.hfft2(tg.ones(2, 2), s=(2, 2))
+    tensor([[4., 0.],
+            [0., 0.]])
+    """
     return _real(input, _several(s), _several(dim), norm, "forward")
 
 
 @checked
 def irfftn(input: Tensor, s: Dims | None = None, dim: Dims | None = None, norm: str | None = None) -> Tensor:
-    """`irfft` over several dimensions, all if none are given; `s` are the lengths of the result."""
+    """`irfft` over several dimensions, all if none are given; `s` are the lengths of the result.
+
+    >>> import tapegrad as tg
+    >>> tg.fft.irfftn(tg.ones(2, 2), s=(2, 2))
+    tensor([[1., 0.],
+            [0., 0.]])
+    """
     return _real(input, _several(s), _several(dim), norm, "backward")
 
 
 @checked
 def hfftn(input: Tensor, s: Dims | None = None, dim: Dims | None = None, norm: str | None = None) -> Tensor:
-    """`hfft` over several dimensions, all if none are given; `s` are the lengths of the result."""
+    """`hfft` over several dimensions, all if none are given; `s` are the lengths of the result.
+
+    >>> import tapegrad as tg
+    >>> tg.fft.hfftn(tg.ones(2, 2), s=(2, 2))
+    tensor([[4., 0.],
+            [0., 0.]])
+    """
     return _real(input, _several(s), _several(dim), norm, "forward")
 
 

@@ -38,15 +38,16 @@ def _tensor_as_html(self: Tensor) -> str | None:
     import html  # slow to import, and asked for by notebooks only
 
     from tapegrad import viz
-    from tapegrad.viz.drawing import steps_behind
+    from tapegrad.viz.drawing import counted, steps_behind
 
     with self._tape.lock:
         n = len(steps_behind(self._tape, [self._slot]))
+    graph = f"a graph of {counted(n, 'row')}"
     text = f"<pre>{html.escape(repr(self))}</pre>"
     if n > _MOST_ROWS:
-        return f"{text}<p>a graph of {n} rows</p>"
+        return f"{text}<p>{graph}</p>"
     drawing = viz.dot(self)
-    return f"{text}<details><summary>a graph of {n} rows</summary>{drawing._repr_html_()}</details>"
+    return f"{text}<details><summary>{graph}</summary>{drawing._repr_html_()}</details>"
 
 
 def _tape_as_html(self: Tape) -> str:

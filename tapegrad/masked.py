@@ -73,7 +73,12 @@ def sum(
     input: Tensor, dim: Dims | None = None, *, keepdim: Flag = False, dtype: DType | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The sum of what is not masked out."""
+    """The sum of what is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.sum(tg.tensor([[1.0, 2.0], [3.0, 4.0]]), 1, mask=tg.tensor([[True, False], [True, True]]))
+    tensor([1., 7.])
+    """
     dims = _dims(dim, input.ndim)
     return _functions["sum"](_filled(input, mask, 0), dims, keepdim, dtype=_summed_dtype(input, dtype))
 
@@ -83,7 +88,12 @@ def prod(
     input: Tensor, dim: Dims | None = None, *, keepdim: Flag = False, dtype: DType | None = None,
     mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The product of what is not masked out."""
+    """The product of what is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.prod(tg.tensor([2.0, 3.0, 50.0]), mask=tg.tensor([True, True, False]))
+    tensor(6.)
+    """
     result = _filled(input, mask, 1).to(_summed_dtype(input, dtype))
     for d in reversed(_dims(dim, input.ndim)):
         result = _functions["prod"](result, d, keepdim)
@@ -92,14 +102,24 @@ def prod(
 
 @public
 def cumsum(input: Tensor, dim: int, *, dtype: DType | None = None, mask: Tensor | None = None) -> Tensor:
-    """The sums of each element and all before it that are not masked out."""
+    """The sums of each element and all before it that are not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.cumsum(tg.tensor([1.0, 50.0, 3.0]), 0, mask=tg.tensor([True, False, True]))
+    tensor([1., 1., 4.])
+    """
     dtype = dtype or input.dtype
     return _functions["cumsum"](_filled(input, mask, 0), dim, dtype=dtype).to(dtype)
 
 
 @public
 def cumprod(input: Tensor, dim: int, *, dtype: DType | None = None, mask: Tensor | None = None) -> Tensor:
-    """The products of each element and all before it that are not masked out."""
+    """The products of each element and all before it that are not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.cumprod(tg.tensor([2.0, 50.0, 3.0]), 0, mask=tg.tensor([True, False, True]))
+    tensor([2., 2., 6.])
+    """
     dtype = dtype or input.dtype
     return _functions["cumprod"](_filled(input, mask, 1), dim, dtype=dtype).to(dtype)
 
@@ -113,7 +133,12 @@ def _extremum(name: str, least: float) -> Any:
         return found.to(dtype or input.dtype)
 
     extremum.__name__ = extremum.__qualname__ = name
-    extremum.__doc__ = f"The {'largest' if least < 0 else 'smallest'} element that is not masked out."
+    extremum.__doc__ = f"""The {"largest" if least < 0 else "smallest"} element that is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.{name}(tg.tensor([5.0, 2.0, 3.0, 0.0]), mask=tg.tensor([False, True, True, False]))
+    tensor({3 if least < 0 else 2}.)
+    """
     return public(extremum)
 
 
@@ -125,7 +150,12 @@ def _place(name: str, least: float) -> Any:
         return _functions[name](_filled(input, mask, least), dim, keepdim).to(dtype or input.dtype)
 
     place.__name__ = place.__qualname__ = name
-    place.__doc__ = f"The index of the {'largest' if least < 0 else 'smallest'} element that is not masked out."
+    place.__doc__ = f"""The index of the {"largest" if least < 0 else "smallest"} element that is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.{name}(tg.tensor([5.0, 2.0, 3.0, 0.0]), mask=tg.tensor([False, True, True, False]))
+    tensor({2 if least < 0 else 1}.)
+    """
     return public(place)
 
 
@@ -207,7 +237,12 @@ def logaddexp(
     input: Tensor, other: Tensor, *, dtype: DType | None = None, input_mask: Tensor | None = None,
     other_mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """log(exp(input) + exp(other)), elementwise, of what is not masked out."""
+    """log(exp(input) + exp(other)), elementwise, of what is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.logaddexp(tg.zeros(2), tg.zeros(2), other_mask=tg.tensor([True, False]))
+    tensor([0.6931, 0.0000])
+    """
     parts = (_filled(x, mask, -math.inf) for x, mask in ((input, input_mask), (other, other_mask)))
     return _functions["logaddexp"](*parts).to(dtype or input.dtype)
 
@@ -217,7 +252,12 @@ def norm(
     input: Tensor, ord: float | None = 2.0, dim: Dims | None = None, *, keepdim: Flag = False,
     dtype: DType | None = None, mask: Tensor | None = None,
 ) -> Tensor:  # fmt: skip
-    """The norm of order `ord` of what is not masked out."""
+    """The norm of order `ord` of what is not masked out.
+
+    >>> import tapegrad as tg
+    >>> tg.masked.norm(tg.tensor([3.0, 4.0, 50.0]), 2, mask=tg.tensor([True, True, False]))
+    tensor(5.)
+    """
     order = 2.0 if ord is None else ord
     x = _filled(input, mask, math.inf if order == -math.inf else 0)
     return reductions.norm(x, order, _dims(dim, input.ndim), keepdim, dtype)
@@ -288,19 +328,29 @@ def std(
     return _functions["sqrt"](_spread(input, dim, unbiased, correction, keepdim, dtype, mask))
 
 
-def _along(name: str, kernel: str, sign: int, said: str) -> Any:
+def _along(name: str, kernel: str, sign: int, said: str, shown: str) -> Any:
     def along(input: Tensor, dim: int, *, dtype: DType | None = None, mask: Tensor | None = None) -> Tensor:
         filled = _filled(input, mask, -sign * math.inf)
         return _functions[kernel](filled if sign > 0 else -filled, dim, dtype=dtype)
 
     along.__name__ = along.__qualname__ = name
-    along.__doc__ = said
+    along.__doc__ = f"""{said}
+
+    >>> import tapegrad as tg
+    >>> tg.masked.{name}(tg.tensor([0.0, 1.0, 9.0]), 0, mask=tg.tensor([True, True, False]))
+    {shown}
+    """
     return public(along)
 
 
-softmax = _along("softmax", "softmax", 1, "exp(input) over its sum, along a dimension, of what is not masked out.")
-log_softmax = _along("log_softmax", "log_softmax", 1, "The logarithm of `softmax`.")
-softmin = _along("softmin", "softmax", -1, "`softmax` of -input.")
+softmax = _along(
+    "softmax", "softmax", 1, "exp(input) over its sum, along a dimension, of what is not masked out.",
+    "tensor([0.2689, 0.7311, 0.0000])",
+)  # fmt: skip
+log_softmax = _along(
+    "log_softmax", "log_softmax", 1, "The logarithm of `softmax`.", "tensor([-1.3133, -0.3133,    -inf])"
+)
+softmin = _along("softmin", "softmax", -1, "`softmax` of -input.", "tensor([0.7311, 0.2689, 0.0000])")
 
 __all__ = [
     "amax", "amin", "argmax", "argmin", "cumprod", "cumsum", "log_softmax", "logaddexp", "logsumexp", "mean", "median",

@@ -269,28 +269,45 @@ shichi = _pair(
 # --- spherical Bessel functions ---------------------------------------------------------------------------------------
 
 
-def _spherical(name: str, kind: str, op: Any) -> Any:
+def _spherical(name: str, kind: str, op: Any, at_one: str) -> Any:
     def function(n: int | Tensor, z: Number | Tensor, derivative: bool = False) -> Tensor:
         order = n.to(_working_dtype(op, [n, z])) if isinstance(n, Tensor) else n
         found: Tensor = op.partials[1](_as_tensor(order), _as_tensor(z)) if derivative else op(order, z)
         return found
 
     function.__name__ = function.__qualname__ = name
-    function.__doc__ = f"""The {kind}, of the order `n`, or its derivative; differentiable by `z`."""
+    function.__doc__ = f"""The {kind}, of the order `n`, or its derivative; differentiable by `z`.
+
+    >>> import tapegrad as tg
+    >>> tg.special.{name}(1, tg.tensor(1.0)), tg.special.{name}(1, tg.tensor(1.0), derivative=True)
+    ({at_one})
+    """
     return _checked(function)
 
 
 spherical_jn = _spherical(
-    "spherical_jn", "spherical Bessel function of the first kind (DLMF 10.47.3)", _cylinder._spherical_jn
+    "spherical_jn",
+    "spherical Bessel function of the first kind (DLMF 10.47.3)",
+    _cylinder._spherical_jn,
+    "tensor(0.3012), tensor(0.2391)",
 )
 spherical_yn = _spherical(
-    "spherical_yn", "spherical Bessel function of the second kind (DLMF 10.47.4)", _cylinder._spherical_yn
+    "spherical_yn",
+    "spherical Bessel function of the second kind (DLMF 10.47.4)",
+    _cylinder._spherical_yn,
+    "tensor(-1.3818), tensor(2.2232)",
 )
 spherical_in = _spherical(
-    "spherical_in", "modified spherical Bessel function of the first kind (DLMF 10.47.7)", _cylinder._spherical_in
+    "spherical_in",
+    "modified spherical Bessel function of the first kind (DLMF 10.47.7)",
+    _cylinder._spherical_in,
+    "tensor(0.3679), tensor(0.4394)",
 )
 spherical_kn = _spherical(
-    "spherical_kn", "modified spherical Bessel function of the second kind (DLMF 10.47.9)", _cylinder._spherical_kn
+    "spherical_kn",
+    "modified spherical Bessel function of the second kind (DLMF 10.47.9)",
+    _cylinder._spherical_kn,
+    "tensor(1.1557), tensor(-2.8893)",
 )
 
 
@@ -302,16 +319,20 @@ def _operands(name: str, input: Any, n: Any) -> None:
         )
 
 
-def _polynomial(name: str, text: str, value: Any) -> Any:
+def _polynomial(name: str, text: str, value: Any, second: str, shown: str) -> Any:
     def polynomial(input: Number | Tensor, n: Number | Tensor) -> Tensor:
         _operands(name, input, n)
         found: Tensor = value(input, n)
         return found
 
     polynomial.__name__ = polynomial.__qualname__ = name
-    polynomial.__doc__ = f"""{text}, of degree `n`, which is cut to an integer; 0 where that is negative.
+    polynomial.__doc__ = f"""{text}, of degree `n` (DLMF 18.3), which is cut to an integer; 0 where that is negative.
 
     Derivatives go through `input`.
+
+    >>> import tapegrad as tg
+    >>> tg.special.{name}(tg.tensor({0.25 if "2x" in text else 0.5}), 2)  # {second}
+    tensor({shown})
     """
     return _checked(polynomial)
 
@@ -332,45 +353,73 @@ def _w(x: Any, n: Any) -> Any:
     return _u(x, n) + _u(x, n - 1)
 
 
-chebyshev_polynomial_t = _polynomial("chebyshev_polynomial_t", "Chebyshev's polynomials of the first kind", _t)
-chebyshev_polynomial_u = _polynomial("chebyshev_polynomial_u", "Chebyshev's polynomials of the second kind", _u)
-chebyshev_polynomial_v = _polynomial("chebyshev_polynomial_v", "Chebyshev's polynomials of the third kind", _v)
-chebyshev_polynomial_w = _polynomial("chebyshev_polynomial_w", "Chebyshev's polynomials of the fourth kind", _w)
+chebyshev_polynomial_t = _polynomial(
+    "chebyshev_polynomial_t", "Chebyshev's polynomials of the first kind", _t, "2x² - 1", "-0.5000"
+)
+chebyshev_polynomial_u = _polynomial(
+    "chebyshev_polynomial_u", "Chebyshev's polynomials of the second kind", _u, "4x² - 1", "0."
+)
+chebyshev_polynomial_v = _polynomial(
+    "chebyshev_polynomial_v", "Chebyshev's polynomials of the third kind", _v, "4x² - 2x - 1", "-1."
+)
+chebyshev_polynomial_w = _polynomial(
+    "chebyshev_polynomial_w", "Chebyshev's polynomials of the fourth kind", _w, "4x² + 2x - 1", "1."
+)
 shifted_chebyshev_polynomial_t = _polynomial(
     "shifted_chebyshev_polynomial_t",
     "Chebyshev's polynomials of the first kind in 2x - 1",
     lambda x, n: _t(2 * x - 1, n),
+    "8x² - 8x + 1",
+    "-0.5000",
 )
 shifted_chebyshev_polynomial_u = _polynomial(
     "shifted_chebyshev_polynomial_u",
     "Chebyshev's polynomials of the second kind in 2x - 1",
     lambda x, n: _u(2 * x - 1, n),
+    "16x² - 16x + 3",
+    "0.",
 )
 shifted_chebyshev_polynomial_v = _polynomial(
     "shifted_chebyshev_polynomial_v",
     "Chebyshev's polynomials of the third kind in 2x - 1",
     lambda x, n: _v(2 * x - 1, n),
+    "16x² - 20x + 5",
+    "1.",
 )
 shifted_chebyshev_polynomial_w = _polynomial(
     "shifted_chebyshev_polynomial_w",
     "Chebyshev's polynomials of the fourth kind in 2x - 1",
     lambda x, n: _w(2 * x - 1, n),
+    "16x² - 12x + 1",
+    "-1.",
 )
 hermite_polynomial_h = _polynomial(
     "hermite_polynomial_h",
     "Hermite's polynomials, the physicists'",
     lambda x, n: _record(_polynomials._hermite, 2.0, n, x),
+    "4x² - 2",
+    "-1.",
 )
 hermite_polynomial_he = _polynomial(
     "hermite_polynomial_he",
     "Hermite's polynomials, the probabilists'",
     lambda x, n: _record(_polynomials._hermite, 1.0, n, x),
+    "x² - 1",
+    "-0.7500",
 )
 laguerre_polynomial_l = _polynomial(
-    "laguerre_polynomial_l", "Laguerre's polynomials", lambda x, n: _record(_polynomials._laguerre, 0.0, n, x)
+    "laguerre_polynomial_l",
+    "Laguerre's polynomials",
+    lambda x, n: _record(_polynomials._laguerre, 0.0, n, x),
+    "x²/2 - 2x + 1",
+    "0.1250",
 )
 legendre_polynomial_p = _polynomial(
-    "legendre_polynomial_p", "Legendre's polynomials", lambda x, n: _record(_polynomials._gegenbauer, 0.5, n, x)
+    "legendre_polynomial_p",
+    "Legendre's polynomials",
+    lambda x, n: _record(_polynomials._gegenbauer, 0.5, n, x),
+    "(3x² - 1) / 2",
+    "-0.1250",
 )
 
 _IMPORTED = {"annotations", "functools", "importlib", "np", "Any", "Number", "Tensor"}

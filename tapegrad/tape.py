@@ -606,22 +606,28 @@ class Tape:
         shown: list[int] = list(range(len(rows)))
         if len(shown) > 60:
             shown = [*shown[:30], -1, *shown[-30:]]
+        numbers: dict[int, int] = {}  # of values, as they are met here: slots are used again
         for row in shown:
-            yield self._line(rows[row]) if row >= 0 else f"  ... {len(rows) - 60} rows"
+            yield self._line(rows[row], numbers) if row >= 0 else f"  ... {len(rows) - 60} rows"
 
-    def _line(self, row: np.void) -> str:
+    def _line(self, row: np.void, numbers: dict[int, int]) -> str:
         kind = objects[row["kind"]]
         (name, arity), flags = opcode_names[row["opcode"]], int(row["flags"])
         immediate = f"{struct.unpack_from('d', row.tobytes(), 8)[0]:g}"
+
+        def value(slot: int) -> str:
+            return f"%{numbers.setdefault(slot, len(numbers))}"
+
         if flags & IMM_A:
-            operands = [immediate, f"%{row['a']}"]
+            operands = [immediate, value(row["a"])]
         elif flags & IMM_B:
-            operands = [f"%{row['a']}", immediate]
+            operands = [value(row["a"]), immediate]
         else:
-            operands = [f"%{row[field]}" for field in ("a", "b", "c")[:arity] if row[field] >= 0]
+            operands = [value(row[field]) for field in ("a", "b", "c")[:arity] if row[field] >= 0]
         shape = "x".join(map(str, kind.shape)) or "scalar"
         notes = ("  requires grad" if kind.requires_grad else "") + ("  swept in reverse" if flags & CONSUMED else "")
-        return f"  %{row['out']:<5} {kind.dtype.name + '[' + shape + ']':<18} = {name}({', '.join(operands)}){notes}"
+        made = f"{value(row['out']):<6} {kind.dtype.name + '[' + shape + ']':<18}"
+        return f"  {made} = {name}({', '.join(operands)}){notes}"
 
 
 class _Owner:

@@ -57,6 +57,17 @@ def test_many_rows_are_drawn_by_regions():
     assert len([b for _, b in edges(both) if b.startswith("y")]) == 2
 
 
+def of_two_regions():
+    x, w = tg.rand(5, 3, requires_grad=True), tg.rand(7, requires_grad=True)
+    return (x * 2.0).exp().sum() + (w * 3.0).exp().sum()
+
+
+def test_each_region_has_its_braces():
+    text = str(tg.viz.dot(of_two_regions()))
+    assert text.count("subgraph") == text.count('label="region"') == 2
+    assert text.count("{") == text.count("}") == 3
+
+
 def test_regions_come_after_what_they_read_as_a_whole():
     x = tg.rand(10, requires_grad=True)
     y = x * 2.0
@@ -81,6 +92,8 @@ def test_pictures(tmp_path):
     root = ElementTree.fromstring(drawing.svg())
     assert root.tag.endswith("svg")
     assert drawing._repr_html_() == drawing.svg()
+    for y in (of_two_regions(), tg.stack([of_two_regions(), of_rows(2)]), of_rows(100)):
+        assert ElementTree.fromstring(tg.viz.dot(y).svg()).tag.endswith("svg")
     drawing.save(tmp_path / "graph.svg")
     drawing.save(tmp_path / "graph.dot")
     assert (tmp_path / "graph.svg").read_text() == drawing.svg()
@@ -126,6 +139,7 @@ def test_a_profile_tells_regions_and_rows_with_their_lines():
     assert f"{__file__}:{line}" in text
     for what in ("region of", "exp, float64[5000]", "mm, float64[30, 30]", "logsumexp", "reverse"):
         assert what in text
+    assert f"mm, float64[30, 30], forward, once  {__file__}:{line}" in text
     assert profile.sweeps >= 1
     assert profile.seconds == pytest.approx(profile.planning + sum(e.seconds for e in profile.entries))
     for entry in profile.entries:

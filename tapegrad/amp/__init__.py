@@ -144,6 +144,20 @@ def custom_fwd(fwd: Any = None, *, device_type: str, cast_inputs: Any = None) ->
     ------
     RuntimeError
         Where operands are to be cast.
+
+    >>> import tapegrad as tg
+    >>> class Double(tg.autograd.Function):
+    ...     @staticmethod
+    ...     @tg.amp.custom_fwd(device_type="cpu")
+    ...     def forward(ctx, x):
+    ...         return 2 * x
+    ...
+    ...     @staticmethod
+    ...     @tg.amp.custom_bwd(device_type="cpu")
+    ...     def backward(ctx, y_bar):
+    ...         return 2 * y_bar
+    >>> Double.apply(tg.tensor(3.0))
+    tensor(6.)
     """
     del device_type
     if cast_inputs is not None:

@@ -101,6 +101,14 @@ def enter_dual_level() -> int:
     ------
     RuntimeError
         Inside another: levels don't nest (`func.jvp` does).
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.autograd import forward_ad
+    >>> level = forward_ad.enter_dual_level()
+    >>> x = forward_ad.make_dual(tg.tensor(3.0), tg.tensor(1.0))
+    >>> forward_ad.unpack_dual(x * x).tangent
+    tensor(6.)
+    >>> forward_ad.exit_dual_level(level=level)
     """
     tape = current_tape()
     if tape.duals is not None:

@@ -327,12 +327,24 @@ def _set_anomaly(mode: bool, check_nan: bool) -> None:
 
 
 def is_anomaly_enabled() -> bool:
-    """Whether nan is looked for: see `detect_anomaly`."""
+    """Whether nan is looked for: see `detect_anomaly`.
+
+    >>> import tapegrad as tg
+    >>> with tg.autograd.detect_anomaly():
+    ...     print(tg.is_anomaly_enabled())
+    True
+    """
     return current_tape().enabled is tapes.TRACED
 
 
 def is_anomaly_check_nan_enabled() -> bool:
-    """Whether nan is an error where it is looked for: what `detect_anomaly` was told by `check_nan`."""
+    """Whether nan is an error where it is looked for: what `detect_anomaly` was told by `check_nan`.
+
+    >>> import tapegrad as tg
+    >>> with tg.autograd.detect_anomaly(check_nan=False):
+    ...     print(tg.is_anomaly_enabled(), tg.is_anomaly_check_nan_enabled())
+    True False
+    """
     return not is_anomaly_enabled() or bool(current_tape().checks_nan)
 
 

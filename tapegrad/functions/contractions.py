@@ -585,7 +585,13 @@ def _chained(factors: list[Tensor], parted: dict[tuple[int, int], int], i: int, 
 
 @taking_out(EXACT)
 def chain_matmul(*matrices: Any) -> Tensor:
-    """The product of matrices in the order that takes fewest multiplications."""
+    """The product of matrices in the order that takes fewest multiplications.
+
+    >>> import tapegrad as tg
+    >>> tg.chain_matmul(tg.ones(2, 3), tg.ones(3, 4), tg.ones(4, 1))
+    tensor([[12.],
+            [12.]])
+    """
     if len(matrices) > 1:
         return multi_dot(matrices)
     if not matrices:
@@ -688,7 +694,13 @@ def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, 
 @public
 @node("AddbmmBackward0")
 def addbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: Number = 1, alpha: Number = 1) -> Tensor:
-    """`beta * input + alpha * bmm(batch1, batch2).sum(0)`, as one product of matrices; `input` is broadcast."""
+    """`beta * input + alpha * bmm(batch1, batch2).sum(0)`, as one product of matrices; `input` is broadcast.
+
+    >>> import tapegrad as tg
+    >>> tg.addbmm(tg.ones(2, 2), tg.ones(5, 2, 3), tg.ones(5, 3, 2), alpha=0.5)  # 1 + 0.5 * 15
+    tensor([[8.5000, 8.5000],
+            [8.5000, 8.5000]])
+    """
     for name, batch in (("batch1", batch1), ("batch2", batch2)):
         if batch.ndim != 3:
             raise RuntimeError(f"{name} must be a 3D tensor: addbmm({describe(batch1, batch2)}), at {location()}")

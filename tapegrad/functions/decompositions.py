@@ -263,6 +263,11 @@ def householder_product(A: Tensor, tau: Tensor) -> Tensor:
     """The first n columns of H_1 H_2 ..., reflections 1 - tau_i v_i v_i' whose v_i are below the diagonal of A [m, n].
 
     That is the Q that `tapegrad.geqrf` stands for.
+
+    >>> import tapegrad as tg
+    >>> Q = tg.linalg.householder_product(*tg.geqrf(tg.tensor([[3.0, 1.0], [4.0, 2.0]])))
+    >>> (Q.T @ Q - tg.eye(2)).abs().max() < 1e-12
+    tensor(True)
     """
     name = "torch.linalg.householder_product"
     if A.ndim < 2:
@@ -306,7 +311,14 @@ public(_orgqr)
 
 @public
 def ormqr(input: Tensor, tau: Tensor, other: Tensor, left: bool = True, transpose: bool = False) -> Tensor:
-    """Q other, or other Q without `left`, or with Q' for Q: the square Q of reflections that `geqrf` gives."""
+    """Q other, or other Q without `left`, or with Q' for Q: the square Q of reflections that `geqrf` gives.
+
+    >>> import tapegrad as tg
+    >>> a = tg.tensor([[3.0, 1.0], [4.0, 2.0]])
+    >>> h, tau = tg.geqrf(a)
+    >>> (tg.ormqr(h, tau, h.triu()) - a).abs().max() < 1e-12  # Q R
+    tensor(True)
+    """
     if input.ndim < 2 or other.ndim < 2:
         short = "input" if input.ndim < 2 else "other"
         raise RuntimeError(f"torch.ormqr: {short} must have at least 2 dimensions. {_at('ormqr', input, tau, other)}")
@@ -394,7 +406,13 @@ def pinv(
 
 @public
 def pinverse(input: Tensor, rcond: float = 1e-15) -> Tensor:
-    """The pseudoinverse; singular values up to rcond times the largest count as zero: `tapegrad.linalg.pinv`."""
+    """The pseudoinverse; singular values up to rcond times the largest count as zero: `tapegrad.linalg.pinv`.
+
+    >>> import tapegrad as tg
+    >>> tg.pinverse(tg.tensor([[2.0, 0.0], [0.0, 0.0]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.0000]])
+    """
     return pinv(input, rcond)
 
 
@@ -716,6 +734,13 @@ def svd_lowrank(A: Tensor, q: int | None = None, niter: int = 2, M: Tensor | Non
     """The q (6) largest singular values of A, or of A - M, and their vectors: (U, S, V), from random projections.
 
     `niter` times they are refined. `tapegrad.manual_seed` decides what is drawn.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> a = tg.outer(tg.tensor([3.0, 0.0, 4.0]), tg.tensor([1.0, 0.0]))
+    >>> U, S, V = tg.svd_lowrank(a, q=1)
+    >>> S.round(decimals=4)
+    tensor([5.])
     """
     a = _rectangles("svd_lowrank", A)
     m, n = a._kind.shape[-2:]
@@ -735,7 +760,17 @@ def svd_lowrank(A: Tensor, q: int | None = None, niter: int = 2, M: Tensor | Non
 
 @checked
 def pca_lowrank(A: Tensor, q: int | None = None, center: bool = True, niter: int = 2) -> Any:
-    """The principal components of the rows of A: `svd_lowrank` of A less the mean of its rows, q of them (6)."""
+    """The principal components of the rows of A: `svd_lowrank` of A less the mean of its rows, q of them (6).
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> line = tg.outer(tg.arange(10.0), tg.tensor([3.0, 4.0, 0.0]))
+    >>> U, S, V = tg.pca_lowrank(line, q=1)
+    >>> V.abs().round(decimals=4)
+    tensor([[0.6000],
+            [0.8000],
+            [0.0000]])
+    """
     a = _rectangles("pca_lowrank", A)
     m, n = a._kind.shape[-2:]
     q = min(6, m, n) if q is None else q

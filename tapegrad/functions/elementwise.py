@@ -676,7 +676,12 @@ def polygamma(n: int, input: Tensor) -> Tensor:
 
 @public
 def real(input: Tensor) -> Tensor:
-    """The real part: the tensor itself."""
+    """The real part: the tensor itself.
+
+    >>> import tapegrad as tg
+    >>> tg.real(tg.tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
     return input
 
 
@@ -696,19 +701,34 @@ def imag(input: Tensor) -> Tensor:
 
 @public
 def conj(input: Tensor) -> Tensor:
-    """The complex conjugate: of real numbers they themselves."""
+    """The complex conjugate: of real numbers they themselves.
+
+    >>> import tapegrad as tg
+    >>> tg.conj(tg.tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
     return input
 
 
 @public
 def isreal(input: Tensor) -> Tensor:
-    """True everywhere: there are no complex dtypes."""
+    """True everywhere: there are no complex dtypes.
+
+    >>> import tapegrad as tg
+    >>> tg.isreal(tg.tensor([1.0, -2.0]))
+    tensor([True, True])
+    """
     return functions["eq"](input, input) | True
 
 
 @public
 def positive(input: Tensor) -> Tensor:
-    """`+input`: the tensor itself."""
+    """`+input`: the tensor itself.
+
+    >>> import tapegrad as tg
+    >>> tg.positive(tg.tensor([1.0, -2.0]))
+    tensor([ 1., -2.])
+    """
     if input.dtype is BOOL:
         raise RuntimeError(f"The `+` operator, on a bool tensor is not supported: {describe(input)}, at {location()}")
     return input
@@ -741,13 +761,23 @@ def clamp_max(input: Tensor, max: Number | Tensor) -> Tensor:
 
 @public
 def is_complex(input: Tensor) -> bool:
-    """False: there are no complex dtypes."""
+    """False: there are no complex dtypes.
+
+    >>> import tapegrad as tg
+    >>> tg.is_complex(tg.ones(2))
+    False
+    """
     return input._kind.dtype not in dtypes.DTYPES
 
 
 @checked
 def is_floating_point(input: Tensor) -> bool:
-    """Whether the dtype is one of floating point."""
+    """Whether the dtype is one of floating point.
+
+    >>> import tapegrad as tg
+    >>> tg.is_floating_point(tg.ones(2)), tg.is_floating_point(tg.tensor([1, 2]))
+    (True, False)
+    """
     return input._kind.dtype.is_floating_point
 
 
@@ -764,7 +794,12 @@ def numel(input: Tensor) -> int:
 
 @public
 def is_same_size(input: Tensor, other: Tensor) -> bool:
-    """Whether the shapes are the same."""
+    """Whether the shapes are the same.
+
+    >>> import tapegrad as tg
+    >>> tg.is_same_size(tg.ones(2, 3), tg.zeros(2, 3))
+    True
+    """
     return input._kind.shape == other._kind.shape
 
 
@@ -776,6 +811,10 @@ def is_nonzero(input: Tensor) -> bool:
     ------
     RuntimeError
         Where there are more, or none.
+
+    >>> import tapegrad as tg
+    >>> tg.is_nonzero(tg.tensor([2.0])), tg.is_nonzero(tg.tensor(0))
+    (True, False)
     """
     return bool(input)
 

@@ -276,7 +276,14 @@ def logdet(input: Tensor) -> Tensor:
 
 @public
 def cholesky_solve(B: Tensor, L: Tensor, upper: bool = False) -> Tensor:
-    """The X of A X = B, given Cholesky's factor of A: `L`, lower triangular, or with `upper` upper triangular."""
+    """The X of A X = B, given Cholesky's factor of A: `L`, lower triangular, or with `upper` upper triangular.
+
+    >>> import tapegrad as tg
+    >>> L = tg.tensor([[2.0, 0.0], [1.0, 2.0]])
+    >>> tg.cholesky_solve(tg.tensor([[8.0], [8.0]]), L)  # (L @ L.T) x = b
+    tensor([[1.5000],
+            [1.0000]])
+    """
     if L.ndim < 2 or B.ndim < 2:
         short, which = (B, "b") if B.ndim < 2 else (L, "u")
         raise RuntimeError(
@@ -417,7 +424,13 @@ public(_cholesky)
 def triangular_solve(
     b: Tensor, A: Tensor, upper: bool = True, transpose: bool = False, unitriangular: bool = False
 ) -> Any:  # fmt: skip
-    """The X of A X = b, or of A' X = b, for a triangular A, and a copy of A: as `tapegrad.linalg.solve_triangular`."""
+    """The X of A X = b, or of A' X = b, for a triangular A, and a copy of A: as `tapegrad.linalg.solve_triangular`.
+
+    >>> import tapegrad as tg
+    >>> tg.triangular_solve(tg.tensor([[2.0], [4.0]]), tg.tensor([[1.0, 9.0], [0.0, 2.0]])).solution
+    tensor([[-16.],
+            [  2.]])
+    """
     a = _matrices("triangular_solve", A)
     right = _right_side("triangular_solve", a, b, True)
     a, right = _batched("triangular_solve", a, right)
@@ -466,7 +479,12 @@ def _zero_pivot_of(packed: Tensor) -> Tensor:
 
 @linalg
 def lu_factor_ex(A: Tensor, *, pivot: bool = True, check_errors: bool = False) -> Any:
-    """The factors of A = P L U, packed, the interchanges of rows, and the number of the first pivot that is zero."""
+    """The factors of A = P L U, packed, the interchanges of rows, and the number of the first pivot that is zero.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.lu_factor_ex(tg.tensor([[1.0, 2.0], [2.0, 4.0]])).info  # the second pivot is 0
+    tensor(2, dtype=tapegrad.int32)
+    """
     packed, pivots = _packed("torch.lu_factor", A, pivot)
     info = _zero_pivot_of(packed)
     if check_errors:
@@ -540,7 +558,18 @@ def _triangles(packed: Tensor) -> tuple[Tensor, Tensor]:
 
 @public
 def lu_unpack(LU_data: Tensor, LU_pivots: Tensor, unpack_data: bool = True, unpack_pivots: bool = True) -> Any:
-    """The P, L and U that `tapegrad.linalg.lu_factor` has packed; without `unpack_pivots` P is empty, and so on."""
+    """The P, L and U that `tapegrad.linalg.lu_factor` has packed; without `unpack_pivots` P is empty, and so on.
+
+    >>> import tapegrad as tg
+    >>> a = tg.tensor([[1.0, 2.0], [2.0, 2.0]])
+    >>> P, L, U = tg.lu_unpack(*tg.linalg.lu_factor(a))
+    >>> L, U
+    (tensor([[1.0000, 0.0000],
+            [0.5000, 1.0000]]), tensor([[2., 2.],
+            [0., 1.]]))
+    >>> bool((P @ L @ U == a).all())
+    True
+    """
     if unpack_pivots and LU_pivots.dtype is not INT32:
         raise RuntimeError(
             f"torch.lu_unpack: LU_pivots is expected to be a contiguous tensor of torch.int32 dtype. "
@@ -645,7 +674,12 @@ def _symmetric_factors(A: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @linalg
 def ldl_factor_ex(A: Tensor, *, hermitian: bool = False, check_errors: bool = False) -> Any:
-    """The factors of a symmetric A = L D L', packed, the interchanges, and the first block of D that is zero, or 0."""
+    """The factors of a symmetric A = L D L', packed, the interchanges, and the first block of D that is zero, or 0.
+
+    >>> import tapegrad as tg
+    >>> tg.linalg.ldl_factor_ex(tg.tensor([[2.0, 0.0], [0.0, 3.0]])).info
+    tensor(0, dtype=tapegrad.int32)
+    """
     packed, pivots, info = _symmetric_factors(A)
     if check_errors and (info != 0).any().item():
         raise LinAlgError(
@@ -672,7 +706,14 @@ def ldl_factor(A: Tensor, *, hermitian: bool = False) -> Any:
 
 @linalg
 def ldl_solve(LD: Tensor, pivots: Tensor, B: Tensor, *, hermitian: bool = False) -> Tensor:
-    """The X of A X = B, from what `ldl_factor` gives of A."""
+    """The X of A X = B, from what `ldl_factor` gives of A.
+
+    >>> import tapegrad as tg
+    >>> LD, pivots = tg.linalg.ldl_factor(tg.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    >>> tg.linalg.ldl_solve(LD, pivots, tg.tensor([[2.0], [2.0]]))
+    tensor([[1.0000],
+            [0.5000]])
+    """
     packed = _matrices("torch.linalg.ldl_solve", LD, "LD")
     b = _right_side("torch.linalg.ldl_solve", packed, B, True)
     if pivots.dtype is not INT32 and pivots.dtype.name != "int64":
@@ -703,7 +744,13 @@ pivoted.ldl_solve.record = _record_ldl_solve
 
 @public
 def inverse(input: Tensor) -> Tensor:
-    """The inverse: `tapegrad.linalg.inv`."""
+    """The inverse: `tapegrad.linalg.inv`.
+
+    >>> import tapegrad as tg
+    >>> tg.inverse(tg.tensor([[2.0, 0.0], [0.0, 4.0]]))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.2500]])
+    """
     return inv(input)
 
 

@@ -84,7 +84,12 @@ def scalar_tensor(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """One number, in the default dtype where none is given."""
+    """One number, in the default dtype where none is given.
+
+    >>> import tapegrad as tg
+    >>> tg.scalar_tensor(3)
+    tensor(3.)
+    """
     check_placed(device, layout, pin_memory)
     return creation.tensor(s, dtype=dtype or dtypes.get_default_dtype(), device=device, requires_grad=requires_grad)
 
@@ -162,7 +167,12 @@ def empty_strided(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor of these strides, in elements, that holds whatever was in memory."""
+    """A tensor of these strides, in elements, that holds whatever was in memory.
+
+    >>> import tapegrad as tg
+    >>> tg.empty_strided((2, 3), (1, 2)).stride()
+    (1, 2)
+    """
     check_placed(device, layout, pin_memory)
     if len(size) != len(stride):
         raise RuntimeError(
@@ -184,7 +194,12 @@ def empty_permuted(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """A tensor whose dimensions lie in memory in this order, that holds whatever was there."""
+    """A tensor whose dimensions lie in memory in this order, that holds whatever was there.
+
+    >>> import tapegrad as tg
+    >>> tg.empty_permuted((2, 3), (1, 0)).stride()
+    (1, 2)
+    """
     check_placed(device, layout, pin_memory)
     if len(size) != len(physical_layout):
         raise RuntimeError(
@@ -269,7 +284,12 @@ def hamming_window(
     window_length: int, periodic: bool = True, alpha: float = 0.54, beta: float = 0.46, *, dtype: DType | None = None,
     device: Any = None, layout: Any = None, pin_memory: bool = False, requires_grad: bool = False,
 ) -> Tensor:  # fmt: skip
-    """Hamming's window: alpha - beta cos."""
+    """Hamming's window: alpha - beta cos.
+
+    >>> import tapegrad as tg
+    >>> tg.hamming_window(4)
+    tensor([0.0800, 0.5400, 1.0000, 0.5400])
+    """
     check_placed(device, layout, pin_memory)
     return window("hamming_window", of_cosines(alpha, beta), window_length, periodic, dtype, requires_grad)
 
@@ -285,7 +305,12 @@ def blackman_window(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Blackman's window."""
+    """Blackman's window.
+
+    >>> import tapegrad as tg
+    >>> tg.blackman_window(4)[1:]
+    tensor([0.3400, 1.0000, 0.3400])
+    """
     check_placed(device, layout, pin_memory)
     return window("blackman_window", of_cosines(0.42, 0.5, 0.08), window_length, periodic, dtype, requires_grad)
 
@@ -301,7 +326,12 @@ def bartlett_window(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Bartlett's window: a triangle."""
+    """Bartlett's window: a triangle.
+
+    >>> import tapegrad as tg
+    >>> tg.bartlett_window(4), tg.bartlett_window(5, periodic=False)
+    (tensor([0.0000, 0.5000, 1.0000, 0.5000]), tensor([0.0000, 0.5000, 1.0000, 0.5000, 0.0000]))
+    """
     check_placed(device, layout, pin_memory)
     return window("bartlett_window", lambda t: 1.0 - abs(t), window_length, periodic, dtype, requires_grad)
 
@@ -318,6 +348,11 @@ def kaiser_window(
     pin_memory: bool = False,
     requires_grad: bool = False,
 ) -> Tensor:
-    """Kaiser's window, of Bessel's function I0."""
+    """Kaiser's window, of Bessel's function I0.
+
+    >>> import tapegrad as tg
+    >>> tg.kaiser_window(4, beta=5.0)
+    tensor([0.0367, 0.5529, 1.0000, 0.5529])
+    """
     check_placed(device, layout, pin_memory)
     return window("kaiser_window", of_kaiser(beta), window_length, periodic, dtype, requires_grad)

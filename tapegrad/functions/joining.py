@@ -89,7 +89,12 @@ def _at_least_functions(n: int) -> Any:
 
     at_least.__name__ = f"atleast_{n}d"
     where = {1: "", 2: ", new ones in front", 3: ", new ones on both sides of a vector, and behind a matrix"}[n]
-    at_least.__doc__ = f"At least {n} dimension{'s' if n > 1 else ''}{where}; of several tensors, a tuple."
+    at_least.__doc__ = f"""At least {n} dimension{"s" if n > 1 else ""}{where}; of several tensors, a tuple.
+
+    >>> import tapegrad as tg
+    >>> tg.atleast_{n}d(tg.tensor(5.0)).shape
+    tapegrad.Size({[1] * n})
+    """
     return function(at_least)
 
 
@@ -587,7 +592,13 @@ def _split_along(letter: str, at_least: int, at: int) -> Any:
 
     split.__name__ = name
     which = {"h": "second dimension, vectors along their only one", "v": "first dimension", "d": "third dimension"}
-    split.__doc__ = f"In pieces of one length, or cut at indices, along the {which[letter]}; views."
+    split.__doc__ = f"""In pieces of one length, or cut at indices, along the {which[letter]}; views.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(4, 4, 4)
+    >>> [t.shape[{at}] for t in tg.{name}(x, 2)], [t.shape[{at}] for t in tg.{name}(x, [1])]
+    ([2, 2], [1, 3])
+    """
     return public(split)
 
 
@@ -596,7 +607,12 @@ hsplit, vsplit, dsplit = _split_along("h", 1, 1), _split_along("v", 2, 0), _spli
 
 @public
 def split_with_sizes(input: Tensor, split_sizes: Sizes, dim: int = 0) -> tuple[Tensor, ...]:
-    """Consecutive pieces of these lengths along a dimension; views."""
+    """Consecutive pieces of these lengths along a dimension; views.
+
+    >>> import tapegrad as tg
+    >>> tg.split_with_sizes(tg.arange(5), [2, 3])
+    (tensor([0, 1]), tensor([2, 3, 4]))
+    """
     return shaping.split(input, split_sizes, dim)
 
 
@@ -696,7 +712,12 @@ def diagflat(input: Tensor, offset: int = 0) -> Tensor:
 
 
 def moveaxis(input: Tensor, source: Dims, destination: Dims) -> Tensor:
-    """`movedim`."""
+    """`movedim`.
+
+    >>> import tapegrad as tg
+    >>> tg.moveaxis(tg.ones(2, 3, 4), 0, -1).shape
+    tapegrad.Size([3, 4, 2])
+    """
     return shaping.movedim(input, source, destination)
 
 
@@ -705,7 +726,12 @@ public(moveaxis)
 
 @public
 def swapaxes(input: Tensor, axis0: int, axis1: int) -> Tensor:
-    """Two dimensions exchanged; a view: `transpose`."""
+    """Two dimensions exchanged; a view: `transpose`.
+
+    >>> import tapegrad as tg
+    >>> tg.swapaxes(tg.ones(2, 3, 4), 0, 2).shape
+    tapegrad.Size([4, 3, 2])
+    """
     return transpose(input, axis0, axis1)
 
 

@@ -347,6 +347,10 @@ def index_reduce(
     """`input` with slices of `source` reduced into those of a vector of indices: "prod", "mean", "amax", "amin".
 
     Without `include_self` what was there takes no part.
+
+    >>> import tapegrad as tg
+    >>> tg.index_reduce(tg.ones(3), 0, tg.tensor([0, 0, 2]), tg.tensor([2.0, 3.0, 4.0]), "prod")
+    tensor([6., 1., 4.])
     """
     if reduce not in _REDUCTIONS[1:]:
         raise RuntimeError(
@@ -521,7 +525,13 @@ def _into_window(name: str, input: Tensor, src: Tensor, shape: tuple[int, ...], 
 
 @public
 def select_scatter(input: Tensor, src: Tensor, dim: int, index: int) -> Tensor:
-    """`input` with `src` in the place of one slice along a dimension."""
+    """`input` with `src` in the place of one slice along a dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.select_scatter(tg.zeros(2, 3), tg.ones(3), 0, 1)
+    tensor([[0., 0., 0.],
+            [1., 1., 1.]])
+    """
     if not input.ndim:
         raise IndexError("select() cannot be applied to a 0-dim tensor.")
     at = dimension(dim, input.ndim)
@@ -577,7 +587,12 @@ def diagonal_scatter(input: Tensor, src: Tensor, offset: int = 0, dim1: int = 0,
 def as_strided_scatter(
     input: Tensor, src: Tensor, size: Sizes, stride: Sizes, storage_offset: int | None = None
 ) -> Tensor:
-    """`input`, contiguous, with `src` in a window of its elements, by strides; where it overlaps the last counts."""
+    """`input`, contiguous, with `src` in a window of its elements, by strides; where it overlaps the last counts.
+
+    >>> import tapegrad as tg
+    >>> tg.as_strided_scatter(tg.zeros(5), tg.tensor([1.0, 2.0]), (2,), (3,))  # elements 0 and 3
+    tensor([1., 0., 0., 2., 0.])
+    """
     shape, start = tuple(size), storage_offset or 0
     if len(shape) != len(stride):
         raise RuntimeError(f"mismatch in length of strides and shape: {list(size)}, {list(stride)}, at {location()}")
@@ -694,7 +709,14 @@ def argwhere(input: Tensor) -> Tensor:
 
 @public
 def nonzero_static(input: Tensor, *, size: int, fill_value: int = -1) -> Tensor:
-    """`size` rows of indices of elements that are not 0: the first, and rows of `fill_value` for those missing."""
+    """`size` rows of indices of elements that are not 0: the first, and rows of `fill_value` for those missing.
+
+    >>> import tapegrad as tg
+    >>> tg.nonzero_static(tg.tensor([0, 5, 7]), size=3)
+    tensor([[ 1],
+            [ 2],
+            [-1]])
+    """
     if size < 0:
         raise RuntimeError(f"nonzero_static: 'size' must be an non-negative integer, but got {size}: at {location()}")
     found = at_index.nonzero(input)._array()

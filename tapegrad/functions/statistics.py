@@ -265,7 +265,13 @@ def _with_mean(name: str) -> Any:
         spread = _reduce[name](input, dim, unbiased, keepdim, correction=correction)
         return spread, _reduce["mean"](input, None if isinstance(dim, bool) else dim, keepdim)
 
-    spread_mean.__name__, spread_mean.__doc__ = f"{name}_mean", f"`{name}` and the mean."
+    spread_mean.__name__ = f"{name}_mean"
+    spread_mean.__doc__ = f"""`{name}` and the mean.
+
+    >>> import tapegrad as tg
+    >>> tg.{name}_mean(tg.tensor([1.0, 3.0]))
+    (tensor({"2." if name == "var" else "1.4142"}), tensor(2.))
+    """
     return function(spread_mean)
 
 
@@ -546,7 +552,14 @@ def histogram(
 def histogramdd(
     input: Tensor, bins: Any, range: Any = None, weight: Tensor | None = None, density: bool = False
 ) -> Histogram:
-    """`histogram` of points, whose coordinates are along the last dimension; `bins` for each, and the ends of all."""
+    """`histogram` of points, whose coordinates are along the last dimension; `bins` for each, and the ends of all.
+
+    >>> import tapegrad as tg
+    >>> points = tg.tensor([[0.0, 0.0], [1.0, 1.0], [0.9, 0.8]])
+    >>> tg.histogramdd(points, bins=[2, 2], range=[0.0, 1.0, 0.0, 1.0]).hist
+    tensor([[1., 0.],
+            [0., 2.]])
+    """
     _check_floating("histogramdd", input)
     if input.ndim < 2:
         raise RuntimeError("histogramdd: input tensor should have at least 2 dimensions")

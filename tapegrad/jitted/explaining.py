@@ -68,8 +68,8 @@ class Explanation:
         operations = sum(line.operations for line in self.lines)
         heads = ["rows", "bytes", "operations", *["inside"] * inside]
         texts = [
-            f"{self.name}: {self.rows:,} rows of {operations:,} operations, {_size(self.nbytes)}, "
-            f"and {_size(8 * self.rows)} of adjoints",
+            f"{self.name}: {self.rows:,} rows{f' of {operations:,} operations' * bool(operations)}, "
+            f"{_size(self.nbytes)}, and {_size(8 * self.rows)} of adjoints",
             "".join(f"{head:>11}" for head in heads),
         ]
         for line in self.lines:

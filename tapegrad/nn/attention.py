@@ -137,7 +137,13 @@ class _Layer(Module):
 
 
 class TransformerEncoderLayer(_Layer):
-    """Attention of a sequence to itself, and a network."""
+    """Attention of a sequence to itself, and a network.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
+    >>> layer(tg.ones(3, 5, 8)).shape
+    tapegrad.Size([3, 5, 8])
+    """
 
     def forward(
         self, src: Tensor, src_mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
@@ -155,7 +161,13 @@ class TransformerEncoderLayer(_Layer):
 
 
 class TransformerDecoderLayer(_Layer):
-    """Attention of a sequence to itself, to what an encoder gave, and a network."""
+    """Attention of a sequence to itself, to what an encoder gave, and a network.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.TransformerDecoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
+    >>> layer(tg.ones(3, 5, 8), memory=tg.ones(3, 7, 8)).shape
+    tapegrad.Size([3, 5, 8])
+    """
 
     n_attentions = 2
 
@@ -190,7 +202,14 @@ class _Stack(Module):
 
 
 class TransformerEncoder(_Stack):
-    """Copies of a layer, one after the other."""
+    """Copies of a layer, one after the other.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
+    >>> encoder = tg.nn.TransformerEncoder(layer, num_layers=3)
+    >>> encoder(tg.ones(3, 5, 8)).shape, len(encoder.layers)
+    (tapegrad.Size([3, 5, 8]), 3)
+    """
 
     def __init__(
         self, encoder_layer: Module, num_layers: int, norm: Module | None = None, enable_nested_tensor: bool = True,
@@ -210,7 +229,13 @@ class TransformerEncoder(_Stack):
 
 
 class TransformerDecoder(_Stack):
-    """Copies of a layer, one after the other."""
+    """Copies of a layer, one after the other.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.TransformerDecoderLayer(8, nhead=2, dim_feedforward=16, batch_first=True)
+    >>> tg.nn.TransformerDecoder(layer, num_layers=3)(tg.ones(3, 5, 8), tg.ones(3, 7, 8)).shape
+    tapegrad.Size([3, 5, 8])
+    """
 
     def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
         super().__init__(decoder_layer, num_layers, norm)
@@ -230,7 +255,14 @@ class TransformerDecoder(_Stack):
 
 
 class Transformer(Module):
-    """An encoder and a decoder."""
+    """An encoder and a decoder.
+
+    >>> import tapegrad as tg
+    >>> sizes = {"num_encoder_layers": 1, "num_decoder_layers": 1, "dim_feedforward": 16}
+    >>> model = tg.nn.Transformer(8, nhead=2, batch_first=True, **sizes)
+    >>> model(tg.ones(3, 5, 8), tg.ones(3, 7, 8)).shape
+    tapegrad.Size([3, 7, 8])
+    """
 
     def __init__(
         self, d_model: int = 512, nhead: int = 8, num_encoder_layers: int = 6, num_decoder_layers: int = 6,

@@ -156,7 +156,15 @@ class ModuleList(_Numbered):
 
 
 class ModuleDict(Module):
-    """A dictionary of modules."""
+    """A dictionary of modules.
+
+    >>> import tapegrad as tg
+    >>> layers = tg.nn.ModuleDict({"in": tg.nn.Linear(2, 3), "act": tg.nn.ReLU()})
+    >>> layers["act"](layers["in"](tg.ones(2))).shape
+    tapegrad.Size([3])
+    >>> [name for name, _ in layers.named_parameters()]
+    ['in.weight', 'in.bias']
+    """
 
     def __init__(self, modules: Any = None) -> None:
         super().__init__()
@@ -250,7 +258,15 @@ def _listing(of: Any, type_of: Callable[[Any], Any]) -> str:
 
 
 class ParameterList(Module):
-    """A list of parameters; Tensors become Parameters."""
+    """A list of parameters; Tensors become Parameters.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.ParameterList([tg.ones(2), tg.zeros(2, 3)])
+    ParameterList(
+        (0): Parameter containing: [tapegrad.float64 of size 2]
+        (1): Parameter containing: [tapegrad.float64 of size 2x3]
+    )
+    """
 
     def __init__(self, values: Iterable[Any] | None = None) -> None:
         super().__init__()
@@ -286,7 +302,15 @@ class ParameterList(Module):
 
 
 class ParameterDict(Module):
-    """A dictionary of parameters; Tensors become Parameters."""
+    """A dictionary of parameters; Tensors become Parameters.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.ParameterDict({"w": tg.ones(2), "b": tg.zeros(3)})
+    ParameterDict(
+        (w): Parameter containing: [tapegrad.DoubleTensor of size 2]
+        (b): Parameter containing: [tapegrad.DoubleTensor of size 3]
+    )
+    """
 
     def __init__(self, parameters: Any = None) -> None:
         super().__init__()

@@ -3,12 +3,13 @@
     declare("Softplus", functional.softplus, "beta=1.0, threshold=20.0", "beta={beta}, threshold={threshold}")
 
 makes a class whose options are attributes, whose `forward` gives them to the function by their names, and whose text
-shows them.
+shows them. Each section ends with the examples of its layers.
 """
 
 from __future__ import annotations
 
 import inspect
+import re
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -76,6 +77,15 @@ layers: dict[str, type] = {}
 def _declare(name: str, function: Callable[..., Any], options: str = "", shown: str = "", **facts: Any) -> None:
     layers[name] = declare(name, function, options, shown, **facts)
 
+
+def _show(examples: str) -> None:
+    """Give layers their examples, a paragraph each: it is that of the last layer that it names."""
+    for example in examples.strip().split("\n\n"):
+        layer = layers[re.findall(r"tg\.nn\.(\w+)", example)[-1]]
+        layer.__doc__ = __test__[layer.__name__] = f"{layer.__doc__}\n\n>>> import tapegrad as tg\n{example}"
+
+
+__test__: dict[str, str] = {}
 
 # --- activations ------------------------------------------------------------------------------------------------------
 
@@ -145,6 +155,90 @@ def _softmax2d(input: Tensor) -> Tensor:
 
 _declare("Softmax2d", _softmax2d)
 
+_show("""
+>>> tg.nn.Sigmoid()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([0.2689, 0.5000, 0.8808])
+
+>>> tg.nn.Tanh()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.7616,  0.0000,  0.9640])
+
+>>> tg.nn.Softsign()(tg.tensor([-1.0, 0.0, 3.0]))
+tensor([-0.5000,  0.0000,  0.7500])
+
+>>> tg.nn.Tanhshrink()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.2384,  0.0000,  1.0360])
+
+>>> tg.nn.LogSigmoid()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-1.3133, -0.6931, -0.1269])
+
+>>> tg.nn.ReLU()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([0., 0., 2.])
+
+>>> tg.nn.ReLU6()(tg.tensor([-1.0, 2.0, 7.0]))
+tensor([0., 2., 6.])
+
+>>> tg.nn.SELU()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-1.1113,  0.0000,  2.1014])
+
+>>> tg.nn.SiLU()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.2689,  0.0000,  1.7616])
+
+>>> tg.nn.Mish()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.3034,  0.0000,  1.9440])
+
+>>> tg.nn.Hardswish()(tg.tensor([-4.0, 0.0, 1.0, 4.0]))
+tensor([0.0000, 0.0000, 0.6667, 4.0000])
+
+>>> tg.nn.Hardsigmoid()(tg.tensor([-4.0, 0.0, 1.5, 4.0]))
+tensor([0.0000, 0.5000, 0.7500, 1.0000])
+
+>>> tg.nn.ELU(alpha=0.5)(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.3161,  0.0000,  2.0000])
+
+>>> tg.nn.CELU(alpha=0.5)(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.4323,  0.0000,  2.0000])
+
+>>> tg.nn.LeakyReLU(0.1)(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.1000,  0.0000,  2.0000])
+
+>>> tg.nn.Hardtanh(-2.0, 2.0)(tg.tensor([-3.0, 0.5, 4.0]))
+tensor([-2.0000,  0.5000,  2.0000])
+
+>>> tg.nn.Threshold(1.0, value=-5.0)(tg.tensor([0.5, 1.0, 2.0]))
+tensor([-5., -5.,  2.])
+
+>>> tg.nn.GELU()(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.1587,  0.0000,  1.9545])
+>>> tg.nn.GELU(approximate="tanh")(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([-0.1588,  0.0000,  1.9546])
+
+>>> tg.nn.Softplus(beta=2.0)(tg.tensor([-1.0, 0.0, 2.0]))
+tensor([0.0635, 0.3466, 2.0091])
+
+>>> tg.nn.Softshrink()(tg.tensor([-2.0, 0.3, 2.0]))
+tensor([-1.5000,  0.0000,  1.5000])
+
+>>> tg.nn.Hardshrink()(tg.tensor([-2.0, 0.3, 2.0]))
+tensor([-2.,  0.,  2.])
+
+>>> tg.nn.GLU()(tg.tensor([1.0, 2.0, 0.0, 100.0]))
+tensor([0.5000, 2.0000])
+
+>>> tg.nn.Softmax(dim=1)(tg.tensor([[0.0, 0.0], [0.0, 1.0]]))
+tensor([[0.5000, 0.5000],
+        [0.2689, 0.7311]])
+
+>>> tg.nn.LogSoftmax(dim=1)(tg.tensor([[0.0, 0.0], [0.0, 1.0]]))
+tensor([[-0.6931, -0.6931],
+        [-1.3133, -0.3133]])
+
+>>> tg.nn.Softmin(dim=1)(tg.tensor([[0.0, 0.0], [0.0, 1.0]]))
+tensor([[0.5000, 0.5000],
+        [0.7311, 0.2689]])
+
+>>> tg.nn.Softmax2d()(tg.ones(1, 4, 2, 2))[0, :, 0, 0]
+tensor([0.2500, 0.2500, 0.2500, 0.2500])
+""")
 
 # --- dropout: it is on while the module is being trained --------------------------------------------------------------
 
@@ -172,6 +266,45 @@ for _name, _function in {
 layers["RReLU"] = declare(
     "RReLU", F.rrelu, "lower=1.0 / 8, upper=1.0 / 3, inplace=False", "lower={lower}, upper={upper}", _Dropout
 )
+
+_show("""
+>>> _ = tg.manual_seed(0)
+>>> layer = tg.nn.Dropout(0.5)
+>>> layer(tg.ones(6))
+tensor([2., 2., 2., 0., 0., 0.])
+>>> layer.eval()(tg.ones(6))
+tensor([1., 1., 1., 1., 1., 1.])
+
+>>> _ = tg.manual_seed(0)
+>>> tg.nn.Dropout1d(0.5)(tg.ones(1, 4, 2))[0]
+tensor([[2., 2.],
+        [2., 2.],
+        [2., 2.],
+        [0., 0.]])
+
+>>> _ = tg.manual_seed(0)
+>>> tg.nn.Dropout2d(0.5)(tg.ones(1, 5, 2, 2)).sum((2, 3))
+tensor([[8., 8., 8., 0., 0.]])
+
+>>> _ = tg.manual_seed(0)
+>>> tg.nn.Dropout3d(0.5)(tg.ones(1, 5, 2, 2, 2)).sum((2, 3, 4))
+tensor([[16., 16., 16.,  0.,  0.]])
+
+>>> _ = tg.manual_seed(0)
+>>> tg.nn.AlphaDropout(0.5)(tg.zeros(4))
+tensor([ 0.7792,  0.7792,  0.7792, -0.7792])
+
+>>> _ = tg.manual_seed(0)
+>>> tg.nn.FeatureAlphaDropout(0.5)(tg.zeros(1, 4, 2))[0]
+tensor([[ 0.7792,  0.7792],
+        [ 0.7792,  0.7792],
+        [ 0.7792,  0.7792],
+        [-0.7792, -0.7792]])
+
+>>> layer = tg.nn.RReLU(0.1, 0.3).eval()
+>>> layer(tg.tensor([-1.0, 2.0]))
+tensor([-0.2000,  2.0000])
+""")
 
 # --- pooling ----------------------------------------------------------------------------------------------------------
 
@@ -219,6 +352,73 @@ for _d in (2, 3):
              "kernel_size, output_size=None, output_ratio=None, return_indices=False, _random_samples=None"
     )  # fmt: skip
 
+_show("""
+>>> tg.nn.MaxPool1d(2)(tg.tensor([[[1.0, 3.0, 2.0, 5.0]]]))
+tensor([[[3., 5.]]])
+
+>>> tg.nn.AvgPool1d(2)(tg.tensor([[[1.0, 3.0, 2.0, 5.0]]]))
+tensor([[[2.0000, 3.5000]]])
+
+>>> tg.nn.LPPool1d(2, 2)(tg.tensor([[[3.0, 4.0, 0.0, 5.0]]])).round(decimals=3)
+tensor([[[5., 5.]]])
+
+>>> largest, places = tg.nn.MaxPool1d(2, return_indices=True)(tg.tensor([[[1.0, 3.0, 2.0, 5.0]]]))
+>>> tg.nn.MaxUnpool1d(2)(largest, places)
+tensor([[[0., 3., 0., 5.]]])
+
+>>> tg.nn.AdaptiveAvgPool1d(2)(tg.tensor([[[1.0, 3.0, 2.0, 5.0]]]))
+tensor([[[2.0000, 3.5000]]])
+
+>>> tg.nn.AdaptiveMaxPool1d(2)(tg.tensor([[[1.0, 3.0, 2.0, 5.0]]]))
+tensor([[[3., 5.]]])
+
+>>> tg.nn.MaxPool2d(2)(tg.arange(8.0).reshape(1, 1, 2, 4))
+tensor([[[[5., 7.]]]])
+
+>>> tg.nn.AvgPool2d(2)(tg.arange(8.0).reshape(1, 1, 2, 4))
+tensor([[[[2.5000, 4.5000]]]])
+
+>>> tg.nn.LPPool2d(1, 2)(tg.arange(8.0).reshape(1, 1, 2, 4))
+tensor([[[[10., 18.]]]])
+
+>>> largest, places = tg.nn.MaxPool2d(2, return_indices=True)(tg.arange(8.0).reshape(1, 1, 2, 4))
+>>> tg.nn.MaxUnpool2d(2)(largest, places)
+tensor([[[[0., 0., 0., 0.],
+          [0., 5., 0., 7.]]]])
+
+>>> tg.nn.AdaptiveAvgPool2d(1)(tg.arange(8.0).reshape(1, 1, 2, 4))
+tensor([[[[3.5000]]]])
+
+>>> tg.nn.AdaptiveMaxPool2d((2, 1))(tg.arange(8.0).reshape(1, 1, 2, 4))
+tensor([[[[3.],
+          [7.]]]])
+
+>>> tg.nn.MaxPool3d(2)(tg.arange(16.0).reshape(1, 1, 2, 2, 4))
+tensor([[[[[13., 15.]]]]])
+
+>>> tg.nn.AvgPool3d(2)(tg.arange(16.0).reshape(1, 1, 2, 2, 4))
+tensor([[[[[6.5000, 8.5000]]]]])
+
+>>> tg.nn.LPPool3d(1, 2)(tg.arange(16.0).reshape(1, 1, 2, 2, 4))
+tensor([[[[[52., 68.]]]]])
+
+>>> largest, places = tg.nn.MaxPool3d(2, return_indices=True)(tg.arange(8.0).reshape(1, 1, 2, 2, 2))
+>>> tg.nn.MaxUnpool3d(2)(largest, places).flatten()
+tensor([0., 0., 0., 0., 0., 0., 0., 7.])
+
+>>> tg.nn.AdaptiveAvgPool3d(1)(tg.arange(8.0).reshape(1, 1, 2, 2, 2))
+tensor([[[[[3.5000]]]]])
+
+>>> tg.nn.AdaptiveMaxPool3d((2, 1, 1))(tg.arange(8.0).reshape(1, 1, 2, 2, 2)).flatten()
+tensor([3., 7.])
+
+>>> tg.nn.FractionalMaxPool2d(2, output_size=(3, 3))(tg.ones(1, 1, 7, 7)).shape
+tapegrad.Size([1, 1, 3, 3])
+
+>>> tg.nn.FractionalMaxPool3d(2, output_ratio=0.5)(tg.ones(1, 1, 6, 6, 6)).shape
+tapegrad.Size([1, 1, 3, 3, 3])
+""")
+
 # --- padding ----------------------------------------------------------------------------------------------------------
 
 
@@ -253,6 +453,63 @@ for _d in (1, 2, 3):
     layers[f"ConstantPad{_d}d"] = declare(
         f"ConstantPad{_d}d", F.pad, "padding, value", "padding={padding}, value={value}", _Padding, dimensions=_d
     )
+
+_show("""
+>>> tg.nn.ZeroPad1d(1)(tg.tensor([[[1.0, 2.0, 3.0]]]))
+tensor([[[0., 1., 2., 3., 0.]]])
+
+>>> tg.nn.ReflectionPad1d((2, 0))(tg.tensor([[[1.0, 2.0, 3.0]]]))
+tensor([[[3., 2., 1., 2., 3.]]])
+
+>>> tg.nn.ReplicationPad1d((2, 0))(tg.tensor([[[1.0, 2.0, 3.0]]]))
+tensor([[[1., 1., 1., 2., 3.]]])
+
+>>> tg.nn.CircularPad1d((2, 0))(tg.tensor([[[1.0, 2.0, 3.0]]]))
+tensor([[[2., 3., 1., 2., 3.]]])
+
+>>> tg.nn.ConstantPad1d((0, 2), 7.0)(tg.tensor([[[1.0, 2.0, 3.0]]]))
+tensor([[[1., 2., 3., 7., 7.]]])
+
+>>> tg.nn.ZeroPad2d((1, 0, 0, 1))(tg.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+tensor([[[[0., 1., 2.],
+          [0., 3., 4.],
+          [0., 0., 0.]]]])
+
+>>> tg.nn.ReflectionPad2d((1, 0, 0, 1))(tg.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+tensor([[[[2., 1., 2.],
+          [4., 3., 4.],
+          [2., 1., 2.]]]])
+
+>>> tg.nn.ReplicationPad2d((1, 0, 0, 1))(tg.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+tensor([[[[1., 1., 2.],
+          [3., 3., 4.],
+          [3., 3., 4.]]]])
+
+>>> tg.nn.CircularPad2d((1, 0, 0, 1))(tg.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+tensor([[[[2., 1., 2.],
+          [4., 3., 4.],
+          [2., 1., 2.]]]])
+
+>>> tg.nn.ConstantPad2d((1, 0, 0, 1), 7.0)(tg.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))
+tensor([[[[7., 1., 2.],
+          [7., 3., 4.],
+          [7., 7., 7.]]]])
+
+>>> tg.nn.ZeroPad3d(1)(tg.ones(1, 1, 2, 3, 4)).shape
+tapegrad.Size([1, 1, 4, 5, 6])
+
+>>> tg.nn.ReflectionPad3d(1)(tg.ones(1, 1, 2, 3, 4)).shape
+tapegrad.Size([1, 1, 4, 5, 6])
+
+>>> tg.nn.ReplicationPad3d((1, 1, 0, 0, 0, 0))(tg.ones(1, 1, 2, 3, 4)).shape
+tapegrad.Size([1, 1, 2, 3, 6])
+
+>>> tg.nn.CircularPad3d((0, 0, 0, 0, 1, 1))(tg.ones(1, 1, 2, 3, 4)).shape
+tapegrad.Size([1, 1, 4, 3, 4])
+
+>>> tg.nn.ConstantPad3d(1, 7.0)(tg.ones(1, 1, 2, 3, 4)).shape
+tapegrad.Size([1, 1, 4, 5, 6])
+""")
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
@@ -311,6 +568,61 @@ for _name in ("LocalResponseNorm", "CrossMapLRN2d"):
 _declare("CosineSimilarity", F.cosine_similarity, "dim=1, eps=1e-8")
 _declare("PairwiseDistance", F.pairwise_distance, "p=2.0, eps=1e-6, keepdim=False")
 
+_show("""
+>>> tg.nn.Flatten()(tg.ones(2, 3, 4)).shape
+tapegrad.Size([2, 12])
+
+>>> tg.nn.Unflatten(1, (3, 4))(tg.ones(2, 12)).shape
+tapegrad.Size([2, 3, 4])
+
+>>> tg.nn.PixelShuffle(2)(tg.arange(4.0).reshape(1, 4, 1, 1))
+tensor([[[[0., 1.],
+          [2., 3.]]]])
+
+>>> tg.nn.PixelUnshuffle(2)(tg.arange(4.0).reshape(1, 1, 2, 2)).flatten()
+tensor([0., 1., 2., 3.])
+
+>>> tg.nn.ChannelShuffle(2)(tg.arange(4.0).reshape(1, 4, 1, 1)).flatten()
+tensor([0., 2., 1., 3.])
+
+>>> tg.nn.Fold(output_size=(3, 3), kernel_size=2)(tg.ones(1, 4, 4))
+tensor([[[[1., 2., 1.],
+          [2., 4., 2.],
+          [1., 2., 1.]]]])
+
+>>> tg.nn.Unfold(kernel_size=2)(tg.arange(9.0).reshape(1, 1, 3, 3))
+tensor([[[0., 1., 3., 4.],
+         [1., 2., 4., 5.],
+         [3., 4., 6., 7.],
+         [4., 5., 7., 8.]]])
+
+>>> tg.nn.Upsample(scale_factor=2)(tg.tensor([[[1.0, 2.0]]]))
+tensor([[[1., 1., 2., 2.]]])
+>>> tg.nn.Upsample(size=3, mode="linear", align_corners=True)(tg.tensor([[[1.0, 2.0]]]))
+tensor([[[1.0000, 1.5000, 2.0000]]])
+
+>>> tg.nn.UpsamplingNearest2d(scale_factor=2)(tg.tensor([[[[1.0, 2.0]]]]))
+tensor([[[[1., 1., 2., 2.],
+          [1., 1., 2., 2.]]]])
+
+>>> tg.nn.UpsamplingBilinear2d(size=(1, 3))(tg.tensor([[[[1.0, 2.0]]]]))
+tensor([[[[1.0000, 1.5000, 2.0000]]]])
+
+>>> tg.nn.LocalResponseNorm(2, alpha=2.0, beta=1.0)(tg.ones(1, 3, 1))
+tensor([[[0.5000],
+         [0.3333],
+         [0.3333]]])
+
+>>> tg.nn.CrossMapLRN2d(2, alpha=2.0, beta=1.0)(tg.ones(1, 3, 1, 1)).flatten()
+tensor([0.5000, 0.3333, 0.3333])
+
+>>> tg.nn.CosineSimilarity()(tg.tensor([[1.0, 0.0]]), tg.tensor([[1.0, 1.0]]))
+tensor([0.7071])
+
+>>> tg.nn.PairwiseDistance()(tg.tensor([[0.0, 0.0]]), tg.tensor([[3.0, 4.0]]))
+tensor([5.0000])
+""")
+
 # --- losses -----------------------------------------------------------------------------------------------------------
 
 
@@ -366,6 +678,74 @@ _declare("GaussianNLLLoss", F.gaussian_nll_loss, "*, full=False, eps=1e-6, reduc
 _declare("TripletMarginWithDistanceLoss", F.triplet_margin_with_distance_loss,
          "*, distance_function=None, margin=1.0, swap=False, reduction='mean'")  # fmt: skip
 _declare("CTCLoss", F.ctc_loss, "blank=0, reduction='mean', zero_infinity=False")
+
+_show("""
+>>> tg.nn.MSELoss()(tg.tensor([1.0, 2.0]), tg.tensor([0.0, 4.0]))
+tensor(2.5000)
+
+>>> tg.nn.L1Loss(reduction="sum")(tg.tensor([1.0, 2.0]), tg.tensor([0.0, 4.0]))
+tensor(3.)
+
+>>> tg.nn.SmoothL1Loss(reduction="none")(tg.tensor([0.5, 3.0]), tg.zeros(2))
+tensor([0.1250, 2.5000])
+
+>>> tg.nn.CrossEntropyLoss()(tg.tensor([[0.0, 0.0], [0.0, 5.0]]), tg.tensor([0, 1]))
+tensor(0.3499)
+
+>>> tg.nn.NLLLoss()(tg.tensor([[0.5, 0.5], [0.1, 0.9]]).log(), tg.tensor([0, 1]))
+tensor(0.3993)
+
+>>> tg.nn.BCELoss()(tg.tensor([0.9, 0.2]), tg.tensor([1.0, 0.0]))
+tensor(0.1643)
+
+>>> tg.nn.BCEWithLogitsLoss()(tg.tensor([2.0, -1.0]), tg.tensor([1.0, 0.0]))
+tensor(0.2201)
+
+>>> tg.nn.KLDivLoss(reduction="batchmean")(tg.tensor([[0.5, 0.5]]).log(), tg.tensor([[0.9, 0.1]]))
+tensor(0.3681)
+
+>>> tg.nn.PoissonNLLLoss(log_input=False)(tg.tensor([1.0, 2.0]), tg.tensor([1.0, 3.0]))
+tensor(0.4603)
+
+>>> tg.nn.HingeEmbeddingLoss(reduction="none")(tg.tensor([0.5, 0.2]), tg.tensor([1.0, -1.0]))
+tensor([0.5000, 0.8000])
+
+>>> tg.nn.MultiLabelMarginLoss()(tg.tensor([[0.1, 0.2, 0.4, 0.8]]), tg.tensor([[3, 0, -1, 1]]))
+tensor(0.8500)
+
+>>> tg.nn.MultiLabelSoftMarginLoss()(tg.tensor([[1.0, -1.0]]), tg.tensor([[1.0, 0.0]]))
+tensor(0.3133)
+
+>>> tg.nn.SoftMarginLoss()(tg.tensor([1.0, -1.0]), tg.tensor([1.0, 1.0]))
+tensor(0.8133)
+
+>>> tg.nn.MarginRankingLoss(margin=0.5)(tg.tensor([1.0, 1.0]), tg.tensor([0.0, 2.0]), tg.ones(2))
+tensor(0.7500)
+
+>>> tg.nn.CosineEmbeddingLoss()(tg.tensor([[1.0, 0.0]]), tg.tensor([[0.0, 1.0]]), tg.tensor([1.0]))
+tensor(1.)
+
+>>> tg.nn.MultiMarginLoss()(tg.tensor([[0.1, 0.2, 0.8]]), tg.tensor([2]))
+tensor(0.2333)
+
+>>> tg.nn.TripletMarginLoss()(tg.tensor([[0.0]]), tg.tensor([[1.0]]), tg.tensor([[1.5]]))
+tensor(0.5000)
+
+>>> tg.nn.HuberLoss(reduction="none", delta=2.0)(tg.tensor([1.0, 4.0]), tg.zeros(2))
+tensor([0.5000, 6.0000])
+
+>>> tg.nn.GaussianNLLLoss()(tg.tensor([1.0]), tg.tensor([3.0]), tg.tensor([4.0]))
+tensor(1.1931)
+
+>>> distance = lambda a, b: (a - b).abs().sum(-1)
+>>> loss = tg.nn.TripletMarginWithDistanceLoss(distance_function=distance)
+>>> loss(tg.tensor([[0.0]]), tg.tensor([[1.0]]), tg.tensor([[1.5]]))
+tensor(0.5000)
+
+>>> scores = tg.zeros(5, 1, 3).log_softmax(2)
+>>> tg.nn.CTCLoss()(scores, tg.tensor([[1, 2]]), tg.tensor([5]), tg.tensor([2]))
+tensor(0.9689)
+""")
 
 globals().update(layers)
 __all__ = ["Declared", "Loss", "WeightedLoss", "declare", "layers"]

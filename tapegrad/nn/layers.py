@@ -37,7 +37,12 @@ def many(value: Any, n: int) -> tuple[Any, ...]:
 
 
 class Identity(Module):
-    """What it is given, whatever its options are."""
+    """What it is given, whatever its options are.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.Identity(54, unused=True)(tg.tensor([1.0, 2.0]))
+    tensor([1., 2.])
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         del args, kwargs
@@ -90,7 +95,13 @@ class Linear(Module):
 
 
 class Bilinear(Module):
-    """`x1^T W x2 + b`."""
+    """`x1^T W x2 + b`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.Bilinear(2, 3, 4)
+    >>> layer(tg.ones(5, 2), tg.ones(5, 3)).shape, layer.weight.shape
+    (tapegrad.Size([5, 4]), tapegrad.Size([4, 2, 3]))
+    """
 
     def __init__(
         self, in1_features: int, in2_features: int, out_features: int, bias: bool = True, device: Any = None,
@@ -222,7 +233,13 @@ class Convolution(Module):
 
 
 class Conv1d(Convolution):
-    """Convolution over one dimension: see `nn.functional.conv1d`."""
+    """Convolution over one dimension: see `nn.functional.conv1d`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.Conv1d(2, 4, kernel_size=3, stride=2)
+    >>> layer(tg.ones(1, 2, 9)).shape, layer.weight.shape
+    (tapegrad.Size([1, 4, 4]), tapegrad.Size([4, 2, 3]))
+    """
 
 
 class Conv2d(Convolution):
@@ -238,7 +255,12 @@ class Conv2d(Convolution):
 
 
 class Conv3d(Convolution):
-    """Convolution over three dimensions: see `nn.functional.conv3d`."""
+    """Convolution over three dimensions: see `nn.functional.conv3d`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.Conv3d(1, 2, kernel_size=3, padding="same")(tg.ones(1, 1, 4, 5, 6)).shape
+    tapegrad.Size([1, 2, 4, 5, 6])
+    """
 
     dimensions = 3
 
@@ -260,17 +282,32 @@ class Transposed(Convolution):
 
 
 class ConvTranspose1d(Transposed):
-    """Transposed convolution over one dimension: see `nn.functional.conv_transpose1d`."""
+    """Transposed convolution over one dimension: see `nn.functional.conv_transpose1d`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.ConvTranspose1d(4, 2, kernel_size=3, stride=2)(tg.ones(1, 4, 4)).shape
+    tapegrad.Size([1, 2, 9])
+    """
 
 
 class ConvTranspose2d(Transposed):
-    """Transposed convolution over two dimensions: see `nn.functional.conv_transpose2d`."""
+    """Transposed convolution over two dimensions: see `nn.functional.conv_transpose2d`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.ConvTranspose2d(4, 2, kernel_size=2, stride=2)(tg.ones(1, 4, 3, 5)).shape
+    tapegrad.Size([1, 2, 6, 10])
+    """
 
     dimensions = 2
 
 
 class ConvTranspose3d(Transposed):
-    """Transposed convolution over three dimensions: see `nn.functional.conv_transpose3d`."""
+    """Transposed convolution over three dimensions: see `nn.functional.conv_transpose3d`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.ConvTranspose3d(2, 1, kernel_size=2, stride=2)(tg.ones(1, 2, 2, 3, 4)).shape
+    tapegrad.Size([1, 1, 4, 6, 8])
+    """
 
     dimensions = 3
 
@@ -353,7 +390,16 @@ class BatchNorm(RunningNorm):
 
 
 class BatchNorm1d(BatchNorm):
-    """Batch normalisation of [batch, channels] or [batch, channels, length]: see `nn.functional.batch_norm`."""
+    """Batch normalisation of [batch, channels] or [batch, channels, length]: see `nn.functional.batch_norm`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.BatchNorm1d(2)
+    >>> layer(tg.tensor([[1.0, 5.0], [3.0, 5.0]])).detach().round(decimals=3)
+    tensor([[-1.,  0.],
+            [ 1.,  0.]])
+    >>> layer.running_mean
+    tensor([0.2000, 0.5000])
+    """
 
     dimensions, said = (2, 3), "2D or 3D"
 
@@ -373,7 +419,14 @@ class BatchNorm2d(BatchNorm):
 
 
 class BatchNorm3d(BatchNorm):
-    """Batch normalisation of [batch, channels, depth, height, width]: see `nn.functional.batch_norm`."""
+    """Batch normalisation of [batch, channels, depth, height, width]: see `nn.functional.batch_norm`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.BatchNorm3d(2)
+    >>> _ = layer(tg.ones(2, 2, 3, 3, 3))
+    >>> layer.running_mean, layer.num_batches_tracked
+    (tensor([0.1000, 0.1000]), tensor(1))
+    """
 
     dimensions, said = (5,), "5D"
 
@@ -441,19 +494,36 @@ class InstanceNorm(RunningNorm):
 
 
 class InstanceNorm1d(InstanceNorm):
-    """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
+    """Normalisation of each channel of each sample: see `nn.functional.instance_norm`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.InstanceNorm1d(2)(tg.tensor([[[1.0, 3.0], [7.0, 5.0]]])).round(decimals=3)
+    tensor([[[-1.,  1.],
+             [ 1., -1.]]])
+    """
 
     dimensions, said = (2, 3), "2D or 3D"
 
 
 class InstanceNorm2d(InstanceNorm):
-    """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
+    """Normalisation of each channel of each sample: see `nn.functional.instance_norm`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.InstanceNorm2d(1)(tg.tensor([[[[1.0, 3.0], [3.0, 1.0]]]])).round(decimals=3)
+    tensor([[[[-1.,  1.],
+              [ 1., -1.]]]])
+    """
 
     dimensions, said = (3, 4), "3D or 4D"
 
 
 class InstanceNorm3d(InstanceNorm):
-    """Normalisation of each channel of each sample: see `nn.functional.instance_norm`."""
+    """Normalisation of each channel of each sample: see `nn.functional.instance_norm`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.InstanceNorm3d(3, affine=True)(tg.ones(2, 3, 2, 2, 2)).shape
+    tapegrad.Size([2, 3, 2, 2, 2])
+    """
 
     dimensions, said = (4, 5), "4D or 5D"
 
@@ -496,7 +566,12 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Division by the root of the mean square over the last dimensions: see `nn.functional.rms_norm`."""
+    """Division by the root of the mean square over the last dimensions: see `nn.functional.rms_norm`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.RMSNorm(2)(tg.tensor([1.0, 7.0])).detach().round(decimals=3)
+    tensor([0.2000, 1.4000])
+    """
 
     def __init__(
         self, normalized_shape: Any, eps: float | None = None, elementwise_affine: bool = True, device: Any = None,
@@ -518,7 +593,13 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Normalisation of groups of channels: see `nn.functional.group_norm`."""
+    """Normalisation of groups of channels: see `nn.functional.group_norm`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.GroupNorm(2, 4)
+    >>> layer(tg.tensor([[1.0, 3.0, 20.0, 60.0]])).detach().round(decimals=3)
+    tensor([[-1.,  1., -1.,  1.]])
+    """
 
     def __init__(
         self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, device: Any = None,
@@ -599,7 +680,13 @@ class Embedding(Module):
 
 
 class EmbeddingBag(Module):
-    """Sums or means of rows of a table: see `nn.functional.embedding_bag`."""
+    """Sums or means of rows of a table: see `nn.functional.embedding_bag`.
+
+    >>> import tapegrad as tg
+    >>> bag = tg.nn.EmbeddingBag(10, 3, mode="sum")
+    >>> bag(tg.tensor([1, 4, 1, 2, 0]), offsets=tg.tensor([0, 2])).shape
+    tapegrad.Size([2, 3])
+    """
 
     def __init__(
         self, num_embeddings: int, embedding_dim: int, max_norm: float | None = None, norm_type: float = 2.0,
@@ -631,7 +718,14 @@ class EmbeddingBag(Module):
 
 
 class PReLU(Module):
-    """`max(0, x) + a min(0, x)`, with an `a` for each channel, or one: see `nn.functional.prelu`."""
+    """`max(0, x) + a min(0, x)`, with an `a` for each channel, or one: see `nn.functional.prelu`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.PReLU()
+    >>> layer(tg.tensor([-1.0, 2.0])).sum().backward()
+    >>> layer.weight.grad
+    tensor([-1.])
+    """
 
     def __init__(self, num_parameters: int = 1, init: float = 0.25, device: Any = None, dtype: Any = None) -> None:
         super().__init__()

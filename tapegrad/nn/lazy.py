@@ -84,7 +84,13 @@ class _Lazy(LazyModuleMixin):
 
 
 class LazyLinear(_Lazy, layers.Linear):
-    """`Linear`, whose `in_features` is found."""
+    """`Linear`, whose `in_features` is that of the first input.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.LazyLinear(2)
+    >>> layer(tg.ones(5, 3)).shape, layer.in_features
+    (tapegrad.Size([5, 2]), 3)
+    """
 
     cls_to_become, length = layers.Linear, "in_features"
 
@@ -155,12 +161,20 @@ _MADE = {
         ("InstanceNorm", _LazyNorm),
     )
 }  # fmt: skip
+__test__ = {}  # what is made here has its examples checked too
 for _name, _base in _MADE.items():
     _of = getattr(layers, _name)
+    __test__[_name] = f"""`{_name}`, whose `{_base.length}` is that of the first input.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.Lazy{_name}({"2, kernel_size=3" if _base is _LazyConvolution else ""})
+    >>> layer(tg.ones(2, 4{", 5" * int(_name[-2])})).shape[1], layer.{_base.length}
+    ({2 if _base is _LazyConvolution else 4}, 4)
+    """
     globals()[f"Lazy{_name}"] = type(
         f"Lazy{_name}",
         (_base, _of),
-        {"__doc__": f"`{_name}`, whose `{_base.length}` is found.", "__module__": __name__, "cls_to_become": _of},
+        {"__doc__": __test__[_name], "__module__": __name__, "cls_to_become": _of},
     )
 
 __all__ = ["LazyLinear", "LazyModuleMixin", *(f"Lazy{name}" for name in _MADE)]  # noqa: PLE0604 - names, all of them

@@ -65,7 +65,14 @@ class _Parameter(metaclass=_ParameterMeta):
 
 
 class _Buffer(metaclass=_ParameterMeta):
-    """A Tensor that becomes a module's buffer when it is made its attribute: see `Module.register_buffer`."""
+    """A Tensor that becomes a module's buffer when it is made its attribute: see `Module.register_buffer`.
+
+    >>> import tapegrad as tg
+    >>> module = tg.nn.Module()
+    >>> module.scale = tg.nn.Buffer(tg.ones(2))
+    >>> list(module.state_dict()), list(module.parameters())
+    (['scale'], [])
+    """
 
     @staticmethod
     def _made(data: Tensor | None = None, *, persistent: bool = True) -> Tensor:
@@ -181,7 +188,16 @@ for _name in "neg abs len getitem setitem lt le gt ge float int".split():
 
 
 class UninitializedParameter(UninitializedBuffer):
-    """What stands for a parameter whose shape isn't known: see `UninitializedBuffer`."""
+    """What stands for a parameter whose shape isn't known: see `UninitializedBuffer`.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.LazyLinear(2)
+    >>> isinstance(layer.weight, tg.nn.UninitializedParameter)
+    True
+    >>> _ = layer(tg.ones(3))
+    >>> isinstance(layer.weight, tg.nn.UninitializedParameter)
+    False
+    """
 
     is_buffer = False
 

@@ -89,7 +89,12 @@ _CELLS = {"LSTM": (lstm, 4, 2), "GRU": (gru, 3, 1), "RNN_TANH": (elman, 1, 1), "
 
 
 class RNNBase(Module):
-    """What recurrent layers share: `mode` is "LSTM", "GRU", "RNN_TANH" or "RNN_RELU"."""
+    """What recurrent layers share: `mode` is "LSTM", "GRU", "RNN_TANH" or "RNN_RELU".
+
+    >>> import tapegrad as tg
+    >>> tg.nn.RNNBase("LSTM", 4, 3, num_layers=2).all_weights[0][0].shape
+    tapegrad.Size([12, 4])
+    """
 
     def __init__(
         self, mode: str, input_size: int, hidden_size: int, num_layers: int = 1, bias: bool = True,
@@ -349,7 +354,12 @@ class GRU(RNNBase):
 
 
 class RNNCellBase(Module):
-    """What recurrent cells share."""
+    """What recurrent cells share.
+
+    >>> import tapegrad as tg
+    >>> isinstance(tg.nn.GRUCell(4, 3), tg.nn.RNNCellBase)
+    True
+    """
 
     formula = staticmethod(elman)
     n_gates, n_states = 1, 1
@@ -410,7 +420,15 @@ class RNNCellBase(Module):
 
 
 class RNNCell(RNNCellBase):
-    """One step of `RNN`."""
+    """One step of `RNN`.
+
+    >>> import tapegrad as tg
+    >>> cell, h = tg.nn.RNNCell(4, 3), None
+    >>> for x in tg.ones(5, 4):
+    ...     h = cell(x, h)
+    >>> h.shape
+    tapegrad.Size([3])
+    """
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", device: Any = None,
@@ -421,14 +439,31 @@ class RNNCell(RNNCellBase):
 
 
 class LSTMCell(RNNCellBase):
-    """One step of `LSTM`: its state is a pair."""
+    """One step of `LSTM`: its state is a pair.
+
+    >>> import tapegrad as tg
+    >>> cell, state = tg.nn.LSTMCell(4, 3), None
+    >>> for x in tg.ones(5, 4):
+    ...     state = cell(x, state)
+    >>> h, c = state
+    >>> h.shape, c.shape
+    (tapegrad.Size([3]), tapegrad.Size([3]))
+    """
 
     formula = staticmethod(lstm)
     n_gates, n_states = 4, 2
 
 
 class GRUCell(RNNCellBase):
-    """One step of `GRU`."""
+    """One step of `GRU`.
+
+    >>> import tapegrad as tg
+    >>> cell, h = tg.nn.GRUCell(4, 3), None
+    >>> for x in tg.ones(5, 4):
+    ...     h = cell(x, h)
+    >>> h.shape
+    tapegrad.Size([3])
+    """
 
     formula = staticmethod(gru)
     n_gates = 3

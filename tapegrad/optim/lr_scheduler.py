@@ -208,7 +208,19 @@ class LambdaLR(LRScheduler):
 
 
 class MultiplicativeLR(LambdaLR):
-    """`lr * lr_lambda(epoch)`, step by step."""
+    """`lr * lr_lambda(epoch)`, step by step.
+
+    >>> import tapegrad as tg
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.MultiplicativeLR(optimizer, lambda epoch: 0.5)
+    >>> for _ in range(3):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [1.0]
+    [0.5]
+    [0.25]
+    """
 
     def get_lr(self) -> list[float]:
         """See `LRScheduler`."""
@@ -246,7 +258,20 @@ class StepLR(LRScheduler):
 
 
 class MultiStepLR(LRScheduler):
-    """`lr * gamma` at each milestone."""
+    """`lr * gamma` at each milestone.
+
+    >>> import tapegrad as tg
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.MultiStepLR(optimizer, milestones=[1, 3], gamma=0.5)
+    >>> for _ in range(4):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [1.0]
+    [0.5]
+    [0.5]
+    [0.25]
+    """
 
     def __init__(
         self, optimizer: Optimizer, milestones: Iterable[int], gamma: float = 0.1, last_epoch: int = -1
@@ -264,7 +289,19 @@ class MultiStepLR(LRScheduler):
 
 
 class ConstantLR(LRScheduler):
-    """`lr * factor` until `total_iters`."""
+    """`lr * factor` until `total_iters`.
+
+    >>> import tapegrad as tg
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=2)
+    >>> for _ in range(3):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [0.5]
+    [0.5]
+    [1.0]
+    """
 
     def __init__(
         self, optimizer: Optimizer, factor: float = 1.0 / 3, total_iters: int = 5, last_epoch: int = -1
@@ -285,7 +322,20 @@ class ConstantLR(LRScheduler):
 
 
 class LinearLR(LRScheduler):
-    """From `lr * start_factor` to `lr * end_factor` at `total_iters`, along a line."""
+    """From `lr * start_factor` to `lr * end_factor` at `total_iters`, along a line.
+
+    >>> import tapegrad as tg
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.LinearLR(optimizer, start_factor=0.5, total_iters=2)
+    >>> for _ in range(4):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [0.5]
+    [0.75]
+    [1.0]
+    [1.0]
+    """
 
     def __init__(
         self, optimizer: Optimizer, start_factor: float = 1.0 / 3, end_factor: float = 1.0, total_iters: int = 5,
@@ -338,7 +388,20 @@ class ExponentialLR(LRScheduler):
 
 
 class PolynomialLR(LRScheduler):
-    """`initial_lr * (1 - epoch / total_iters) ** power`."""
+    """`initial_lr * (1 - epoch / total_iters) ** power`.
+
+    >>> import tapegrad as tg
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=2, power=2.0)
+    >>> for _ in range(4):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [1.0]
+    [0.25]
+    [0.0]
+    [0.0]
+    """
 
     def __init__(self, optimizer: Optimizer, total_iters: int = 5, power: float = 1.0, last_epoch: int = -1) -> None:
         self.total_iters, self.power = total_iters, power
@@ -391,7 +454,20 @@ class CosineAnnealingLR(LRScheduler):
 
 
 class CosineAnnealingWarmRestarts(LRScheduler):
-    """Along a cosine for `T_0` epochs, then anew for `T_mult` times as many, and so on (Loshchilov and Hutter 2017)."""
+    """Along a cosine for `T_0` epochs, then anew for `T_mult` times as many, and so on (Loshchilov and Hutter 2017).
+
+    >>> import tapegrad as tg
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> schedule = tg.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, T_0=2)
+    >>> for _ in range(4):
+    ...     print([round(rate, 3) for rate in schedule.get_last_lr()])
+    ...     optimizer.step()
+    ...     schedule.step()
+    [1.0]
+    [0.5]
+    [1.0]
+    [0.5]
+    """
 
     def __init__(
         self, optimizer: Optimizer, T_0: int, T_mult: int = 1, eta_min: float = 0.0, last_epoch: int = -1
@@ -437,7 +513,21 @@ def _for_all(value: Any, n: int, name: str) -> list[Any]:
 
 
 class CyclicLR(LRScheduler):
-    """Between `base_lr` and `max_lr`, up and down along lines (Smith 2017)."""
+    """Between `base_lr` and `max_lr`, up and down along lines (Smith 2017).
+
+    >>> import tapegrad as tg
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0, momentum=0.9)
+    >>> schedule = tg.optim.lr_scheduler.CyclicLR(optimizer, base_lr=0.0, max_lr=1.0, step_size_up=2)
+    >>> for _ in range(5):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [0.0]
+    [0.5]
+    [1.0]
+    [0.5]
+    [0.0]
+    """
 
     _kept_apart = ("optimizer", "scale_fn")
 
@@ -677,7 +767,22 @@ class _Several(LRScheduler):
 
 
 class ChainedScheduler(_Several):
-    """Several schedules of one optimiser, stepped together."""
+    """Several schedules of one optimiser, stepped together.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.optim import lr_scheduler
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> warm = lr_scheduler.ConstantLR(optimizer, 0.5, total_iters=1)
+    >>> schedule = lr_scheduler.ChainedScheduler([warm, lr_scheduler.StepLR(optimizer, 2, gamma=0.5)])
+    >>> for _ in range(4):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [0.5]
+    [1.0]
+    [0.5]
+    [0.5]
+    """
 
     def __init__(self, schedulers: Sequence[Any], optimizer: Optimizer | None = None) -> None:
         super().__init__(schedulers, optimizer)
@@ -692,7 +797,22 @@ class ChainedScheduler(_Several):
 
 
 class SequentialLR(_Several):
-    """Schedules one after the other, each from its milestone on."""
+    """Schedules one after the other, each from its milestone on.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.optim import lr_scheduler
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> warm, decay = lr_scheduler.ConstantLR(optimizer, 0.5, 2), lr_scheduler.ExponentialLR(optimizer, 0.5)
+    >>> schedule = lr_scheduler.SequentialLR(optimizer, [warm, decay], milestones=[2])
+    >>> for _ in range(4):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [0.5]
+    [0.5]
+    [1.0]
+    [0.5]
+    """
 
     def __init__(
         self, optimizer: Optimizer, schedulers: Sequence[Any], milestones: Sequence[int], last_epoch: int = -1

@@ -271,7 +271,18 @@ class SparseAdam(_Method):
 
 
 class Adagrad(_Method):
-    """Adagrad (Duchi et al. 2011): `s <- s + g^2`, `p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`."""
+    """Adagrad (Duchi et al. 2011): `s <- s + g^2`, `p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.Adagrad([x], lr=1.0)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((x - 3).abs() < 0.1).all())
+    True
+    """
 
     checked = "lr lr_decay weight_decay initial_accumulator_value eps"
 
@@ -352,7 +363,18 @@ class RMSprop(_Method):
 
 
 class Adadelta(_Method):
-    """Adadelta (Zeiler 2012): steps in the units of p, by decaying means of squares of gradients and of steps."""
+    """Adadelta (Zeiler 2012): steps in the units of p, by decaying means of squares of gradients and of steps.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.Adadelta([x], lr=100.0)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((x - 3).abs() < 0.1).all())
+    True
+    """
 
     def __init__(
         self, params: Any, lr: Any = 1.0, rho: float = 0.9, eps: float = 1e-6, weight_decay: float = 0,
@@ -383,7 +405,18 @@ class Adadelta(_Method):
 
 
 class Adamax(_Method):
-    """Adamax (Kingma and Ba 2015): `u <- max(b2 u, |g| + eps)`, `p <- p - lr / (1 - b1^t) m / u`."""
+    """Adamax (Kingma and Ba 2015): `u <- max(b2 u, |g| + eps)`, `p <- p - lr / (1 - b1^t) m / u`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.Adamax([x], lr=0.2)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((x - 3).abs() < 0.1).all())
+    True
+    """
 
     def __init__(
         self, params: Any, lr: Any = 2e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
@@ -411,7 +444,18 @@ class Adamax(_Method):
 
 
 class NAdam(_Method):
-    """Adam with Nesterov's momentum (Dozat 2016), whose momentum grows: `b1 (1 - 0.96^(t momentum_decay) / 2)`."""
+    """Adam with Nesterov's momentum (Dozat 2016), whose momentum grows: `b1 (1 - 0.96^(t momentum_decay) / 2)`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.NAdam([x], lr=0.3)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((x - 3).abs() < 0.1).all())
+    True
+    """
 
     checked = "lr eps betas weight_decay momentum_decay"
 
@@ -450,7 +494,18 @@ class NAdam(_Method):
 
 
 class RAdam(_Method):
-    """Adam whose steps are rectified while the variance of v is not known (Liu et al. 2020)."""
+    """Adam whose steps are rectified while the variance of v is not known (Liu et al. 2020).
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.RAdam([x], lr=0.2)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((x - 3).abs() < 0.1).all())
+    True
+    """
 
     def __init__(
         self, params: Any, lr: Any = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8,
@@ -489,7 +544,18 @@ class RAdam(_Method):
 
 
 class ASGD(_Method):
-    """Averaged gradient descent (Polyak and Juditsky 1992): the mean of p from step t0 on is its state "ax"."""
+    """Averaged gradient descent (Polyak and Juditsky 1992): the mean of p from step t0 on is its state "ax".
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.ASGD([x], lr=0.1, t0=10)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((optimizer.state[x]["ax"] - 3).abs() < 0.1).all())
+    True
+    """
 
     checked = "lr weight_decay"
 
@@ -524,7 +590,18 @@ class ASGD(_Method):
 
 
 class Rprop(_Method):
-    """Resilient backpropagation (Riedmiller and Braun 1993): steps by signs, which grow while these stay the same."""
+    """Resilient backpropagation (Riedmiller and Braun 1993): steps by signs, which grow while these stay the same.
+
+    >>> import tapegrad as tg
+    >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
+    >>> optimizer = tg.optim.Rprop([x], lr=0.1)
+    >>> for _ in range(100):
+    ...     optimizer.zero_grad()
+    ...     ((x - 3) ** 2).sum().backward()
+    ...     optimizer.step()
+    >>> bool(((x - 3).abs() < 0.1).all())
+    True
+    """
 
     def __init__(
         self, params: Any, lr: Any = 1e-2, etas: tuple[float, float] = (0.5, 1.2),

@@ -20,7 +20,14 @@ Averages = Callable[[list[Tensor], list[Tensor], Any], None]
 
 
 def get_swa_avg_fn() -> Average:
-    """The mean of all: `average + (value - average) / (n + 1)`."""
+    """The mean of all: `average + (value - average) / (n + 1)`.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.optim import swa_utils
+    >>> average = swa_utils.get_swa_avg_fn()
+    >>> average(tg.tensor(1.0), tg.tensor(4.0), 2)  # (2 * 1 + 4) / 3
+    tensor(2.)
+    """
 
     def swa_update(averaged_param: Tensor, current_param: Tensor, num_averaged: Any) -> Tensor:
         return averaged_param + (current_param - averaged_param) / (num_averaged + 1)
@@ -35,6 +42,12 @@ def get_ema_avg_fn(decay: float = 0.999) -> Average:
     ------
     ValueError
         Where `decay` is not in [0, 1].
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.optim import swa_utils
+    >>> average = swa_utils.get_ema_avg_fn(decay=0.75)
+    >>> average(tg.tensor(1.0), tg.tensor(5.0), 2)  # 0.75 * 1 + 0.25 * 5
+    tensor(2.)
     """
     if not 0.0 <= decay <= 1.0:
         raise ValueError(f"Invalid decay value {decay} provided. Please provide a value in [0,1] range.")
@@ -55,12 +68,28 @@ def _of_lists(average: Average) -> Averages:
 
 
 def get_swa_multi_avg_fn() -> Averages:
-    """`get_swa_avg_fn` for lists of tensors, in place."""
+    """`get_swa_avg_fn` for lists of tensors, in place.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.optim import swa_utils
+    >>> means, average = [tg.tensor(1.0)], swa_utils.get_swa_multi_avg_fn()
+    >>> average(means, [tg.tensor(4.0)], 2)
+    >>> means
+    [tensor(2.)]
+    """
     return _of_lists(get_swa_avg_fn())
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Averages:
-    """`get_ema_avg_fn` for lists of tensors, in place."""
+    """`get_ema_avg_fn` for lists of tensors, in place.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.optim import swa_utils
+    >>> means, average = [tg.tensor(1.0)], swa_utils.get_ema_multi_avg_fn(decay=0.75)
+    >>> average(means, [tg.tensor(5.0)], 2)
+    >>> means
+    [tensor(2.)]
+    """
     return _of_lists(get_ema_avg_fn(decay))
 
 
@@ -138,6 +167,13 @@ def update_bn(loader: Iterable[Any], model: Module, device: Any = None) -> None:
         What has the batch normalisations.
     device : optional
         The CPU.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.optim import swa_utils
+    >>> model = tg.nn.BatchNorm1d(1, momentum=None)
+    >>> swa_utils.update_bn([tg.zeros(4, 1), tg.ones(4, 1)], model)
+    >>> model.running_mean
+    tensor([0.5000])
     """
     del device
     momenta = {module: module.momentum for module in model.modules() if isinstance(module, BatchNorm)}

@@ -44,7 +44,15 @@ class Dataset:
 
 
 class IterableDataset(Dataset):
-    """A data set that is iterated over: a subclass has `__iter__`."""
+    """A data set that is iterated over: a subclass has `__iter__`.
+
+    >>> import tapegrad as tg
+    >>> class Squares(tg.utils.data.IterableDataset):
+    ...     def __iter__(self):
+    ...         return (tg.tensor(float(i * i)) for i in range(4))
+    >>> list(tg.utils.data.DataLoader(Squares(), batch_size=2))
+    [tensor([0., 1.]), tensor([4., 9.])]
+    """
 
     def __iter__(self) -> Iterator[Any]:
         raise NotImplementedError("Subclasses of IterableDataset should implement __iter__.")
@@ -72,7 +80,13 @@ class TensorDataset(Dataset):
 
 
 class StackDataset(Dataset):
-    """Samples of several data sets together: tuples, or dictionaries."""
+    """Samples of several data sets together: tuples, or dictionaries.
+
+    >>> import tapegrad as tg
+    >>> data = tg.utils.data.StackDataset(image=tg.eye(2), label=[7, 8])
+    >>> data[1]
+    {'image': tensor([0., 1.]), 'label': 8}
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         if bool(args) == bool(kwargs):
@@ -93,7 +107,13 @@ class StackDataset(Dataset):
 
 
 class ConcatDataset(Dataset):
-    """Data sets one after the other."""
+    """Data sets one after the other.
+
+    >>> import tapegrad as tg
+    >>> data = tg.utils.data.ConcatDataset([[1, 2], [3, 4, 5]])
+    >>> len(data), data[3]
+    (5, 4)
+    """
 
     def __init__(self, datasets: Iterable[Any]) -> None:
         self.datasets = list(datasets)
@@ -114,7 +134,15 @@ class ConcatDataset(Dataset):
 
 
 class ChainDataset(IterableDataset):
-    """Iterable data sets one after the other."""
+    """Iterable data sets one after the other.
+
+    >>> import tapegrad as tg
+    >>> class Numbers(tg.utils.data.IterableDataset):
+    ...     def __iter__(self):
+    ...         return iter([1, 2])
+    >>> list(tg.utils.data.ChainDataset([Numbers(), Numbers()]))
+    [1, 2, 1, 2]
+    """
 
     def __init__(self, datasets: Iterable[Any]) -> None:
         self.datasets = datasets
@@ -124,7 +152,12 @@ class ChainDataset(IterableDataset):
 
 
 class Subset(Dataset):
-    """Some samples of a data set."""
+    """Some samples of a data set.
+
+    >>> import tapegrad as tg
+    >>> list(tg.utils.data.Subset("abcde", [4, 0, 2]))
+    ['e', 'a', 'c']
+    """
 
     def __init__(self, dataset: Any, indices: Sequence[int]) -> None:
         self.dataset, self.indices = dataset, indices
@@ -175,7 +208,15 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Any = None) 
 
 
 class Sampler:
-    """An order of samples: a subclass has `__iter__`."""
+    """An order of samples: a subclass has `__iter__`.
+
+    >>> import tapegrad as tg
+    >>> class Even(tg.utils.data.Sampler):
+    ...     def __iter__(self):
+    ...         return iter(range(0, 6, 2))
+    >>> [batch.tolist() for batch in tg.utils.data.DataLoader(tg.arange(6), batch_size=2, sampler=Even())]
+    [[0, 2], [4]]
+    """
 
     def __init__(self, data_source: Any = None) -> None:
         self.data_source = data_source
@@ -188,7 +229,12 @@ class Sampler:
 
 
 class SequentialSampler(Sampler):
-    """One after the other."""
+    """One after the other.
+
+    >>> import tapegrad as tg
+    >>> list(tg.utils.data.SequentialSampler("abc"))
+    [0, 1, 2]
+    """
 
     def __iter__(self) -> Iterator[int]:
         return iter(range(len(self.data_source)))
@@ -198,7 +244,12 @@ class SequentialSampler(Sampler):
 
 
 class RandomSampler(Sampler):
-    """By chance; with `replacement`, some several times."""
+    """By chance; with `replacement`, some several times.
+
+    >>> import tapegrad as tg
+    >>> sorted(tg.utils.data.RandomSampler("abc"))
+    [0, 1, 2]
+    """
 
     def __init__(
         self, data_source: Any, replacement: bool = False, num_samples: int | None = None, generator: Any = None
@@ -221,7 +272,12 @@ class RandomSampler(Sampler):
 
 
 class SubsetRandomSampler(Sampler):
-    """Some, by chance."""
+    """Some, by chance.
+
+    >>> import tapegrad as tg
+    >>> sorted(tg.utils.data.SubsetRandomSampler([7, 2, 5]))
+    [2, 5, 7]
+    """
 
     def __init__(self, indices: Sequence[int], generator: Any = None) -> None:
         super().__init__()
@@ -235,7 +291,12 @@ class SubsetRandomSampler(Sampler):
 
 
 class WeightedRandomSampler(Sampler):
-    """By chance, with weights."""
+    """By chance, with weights.
+
+    >>> import tapegrad as tg
+    >>> list(tg.utils.data.WeightedRandomSampler([0.0, 1.0, 0.0], num_samples=3))
+    [1, 1, 1]
+    """
 
     def __init__(self, weights: Any, num_samples: int, replacement: bool = True, generator: Any = None) -> None:
         super().__init__()
@@ -314,7 +375,12 @@ class DistributedSampler(Sampler):
 
 
 class BatchSampler(Sampler):
-    """Lists of `batch_size` from another sampler."""
+    """Lists of `batch_size` from another sampler.
+
+    >>> import tapegrad as tg
+    >>> list(tg.utils.data.BatchSampler(range(5), batch_size=2, drop_last=False))
+    [[0, 1], [2, 3], [4]]
+    """
 
     def __init__(self, sampler: Iterable[Any], batch_size: int, drop_last: bool) -> None:
         super().__init__()
@@ -390,7 +456,12 @@ def default_convert(data: Any) -> Any:
 
 
 def get_worker_info() -> None:
-    """None: batches are made in the main process, without workers."""
+    """None: batches are made in the main process, without workers.
+
+    >>> import tapegrad as tg
+    >>> print(tg.utils.data.get_worker_info())
+    None
+    """
 
 
 _FIXED = frozenset(["batch_size", "batch_sampler", "sampler", "drop_last", "dataset", "persistent_workers"])

@@ -46,6 +46,11 @@ class Step(NamedTuple):
     where: str
 
 
+def counted(n: int, what: str) -> str:
+    """So many of them, in words."""
+    return f"{n} {what}{'s' * (n != 1)}"
+
+
 class Drawing:
     """A graph in Graphviz's language, as text; in a notebook, a picture.
 
@@ -60,7 +65,7 @@ class Drawing:
         return self.text
 
     def __repr__(self) -> str:
-        return f"<Drawing of {self.rows} rows in {self.regions} regions>"
+        return f"<Drawing of {counted(self.rows, 'row')} in {counted(self.regions, 'region')}>"
 
     def svg(self) -> str:
         """The picture, by Graphviz's `dot`.
@@ -112,7 +117,7 @@ def dot(*outputs: Tensor, most_rows: int = MOST_ROWS) -> Drawing:
     >>> import tapegrad as tg
     >>> x = tg.ones(3, requires_grad=True)
     >>> tg.viz.dot((x * 2.0).exp().sum())
-    <Drawing of 3 rows in 1 regions>
+    <Drawing of 3 rows in 1 region>
     """
     if not outputs or not all(isinstance(y, Tensor) for y in outputs):
         raise TypeError("what is drawn is the graph of one Tensor, or of several")
@@ -205,6 +210,7 @@ def _leaf(tape: Tape, slot: int) -> str:
 
 
 def _by_rows(tape: Tape, steps: Sequence[Step], regions: dict[int, int]) -> list[str]:
+    """The statements: an edge may be among them several times, and what is in braces is one of them."""
     lines, made, by_region = [], {step.slot for step in steps}, dict[int, list[str]]()
     for step in steps:
         where = f', tooltip="{html.escape(step.where)}"' if step.where else ""
@@ -219,7 +225,7 @@ def _by_rows(tape: Tape, steps: Sequence[Step], regions: dict[int, int]) -> list
     for number, nodes in by_region.items():
         if len(nodes) > 1:
             style = '    color=gray70; style=dashed; label="region"; fontsize=9;'
-            lines += [f"  subgraph cluster_{number} {{", style, *nodes, "  }"]
+            lines.append("\n".join([f"  subgraph cluster_{number} {{", style, *nodes, "  }"]))
         else:
             lines += nodes
     return lines
@@ -243,7 +249,7 @@ def _by_regions(tape: Tape, steps: Sequence[Step], regions: dict[int, int]) -> l
         if len(listed) > 6:
             listed = [*listed[:5], f"{len(listed) - 5} others"]
         space = ", ".join(map(str, inside[-1].space))
-        label = "\\n".join([f"{len(inside)} rows over [{space}]", *listed])
+        label = "\\n".join([f"{counted(len(inside), 'row')} over [{space}]", *listed])
         style = _STYLES["region" if len(inside) > 1 else inside[0].family]
         lines.append(f'  r{number} [label="{label}", {style}];')
     return lines

@@ -152,8 +152,10 @@ class Profile:
         lines = [f"{self._counted}, {_time(self.seconds)}, of which plans took {_time(self.planning)}"]
         for entry in self.entries:
             often = "once" if entry.times == 1 else f"{entry.times} times"
-            lines.append(f"{_time(entry.seconds):>9} {entry.seconds / whole:>5.0%}  {entry.what}, {often}")
-            if len(entry.rows) > 1 or (entry.rows and entry.rows[0].where):
+            where = entry.rows[0].where if len(entry.rows) == 1 else ""
+            line = f"{_time(entry.seconds):>9} {entry.seconds / whole:>5.0%}  {entry.what}, {often}  {where}"
+            lines.append(line.rstrip())
+            if len(entry.rows) > 1:
                 merged: dict[tuple[str, str], list[float]] = {}
                 for row, share in zip(entry.rows, entry.shares, strict=True):
                     merged.setdefault((str(row), row.where), []).append(share)

@@ -71,7 +71,13 @@ def _must_copy(name: str, made: Tensor) -> ValueError:
 
 
 def from_dlpack(x: Any, /, *, device: Any = None, copy: Any = None) -> Tensor:
-    """The array of another library, its memory shared where `copy` doesn't forbid it: see `tapegrad.from_dlpack`."""
+    """The array of another library, its memory shared where `copy` doesn't forbid it: see `tapegrad.from_dlpack`.
+
+    >>> from tapegrad import xp
+    >>> import numpy as np
+    >>> xp.from_dlpack(np.array([1.0, 2.0]))
+    tensor([1., 2.])
+    """
     return interop.from_dlpack(x, device=device, copy=copy)
 
 
@@ -79,7 +85,7 @@ def _shape(shape: Any) -> tuple[int, ...]:
     return tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
 
 
-def _filled(name: str, value: str) -> tuple[Any, Any]:
+def _filled(name: str, value: str, shown: str, shown_like: str) -> tuple[Any, Any]:
     def make(shape: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
         return getattr(creation, name)(_shape(shape), dtype=dtype_or_none(dtype), device=device)
 
@@ -90,21 +96,40 @@ def _filled(name: str, value: str) -> tuple[Any, Any]:
     make_like.__name__ = make_like.__qualname__ = f"{name}_like"
     make.__doc__ = f"An array of a shape with {value}, of the default dtype where none is given."
     make_like.__doc__ = f"An array of the shape and dtype of another, with {value}."
+    for made, example in ((make, shown), (make_like, shown_like)):
+        made.__doc__ = __test__[made.__name__] = f"{made.__doc__}\n\n>>> from tapegrad import xp\n>>> xp.{example}"
     return make, make_like
 
 
-zeros, zeros_like = _filled("zeros", "zeros")
-ones, ones_like = _filled("ones", "ones")
-empty, empty_like = _filled("empty", "whatever was in memory")
+__test__: dict[str, str] = {}  # what is made here has its examples checked too
+zeros, zeros_like = _filled(
+    "zeros", "zeros", "zeros(2)\ntensor([0., 0.])", "zeros_like(xp.asarray([1, 2]))\ntensor([0, 0])"
+)
+ones, ones_like = _filled("ones", "ones", "ones(2)\ntensor([1., 1.])", "ones_like(xp.asarray([1, 2]))\ntensor([1, 1])")
+empty, empty_like = _filled(
+    "empty", "whatever was in memory", "empty((2, 3)).shape\ntapegrad.Size([2, 3])",
+    "empty_like(xp.asarray([1, 2])).dtype\ntapegrad.int64",
+)  # fmt: skip
 
 
 def full(shape: Any, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """An array of a shape with one number, whose type gives the dtype."""
+    """An array of a shape with one number, whose type gives the dtype.
+
+    >>> from tapegrad import xp
+    >>> xp.full((2, 2), 7)
+    tensor([[7, 7],
+            [7, 7]])
+    """
     return creation.full(_shape(shape), fill_value, dtype=dtype_or_none(dtype), device=device)
 
 
 def full_like(x: Any, /, fill_value: Any, *, dtype: Any = None, device: Any = None) -> Tensor:
-    """An array of the shape and dtype of another, with one number."""
+    """An array of the shape and dtype of another, with one number.
+
+    >>> from tapegrad import xp
+    >>> xp.full_like(xp.asarray([1.0, 2.0]), 7)
+    tensor([7., 7.])
+    """
     return creation.full_like(array(x), fill_value, dtype=dtype_or_none(dtype), device=device)
 
 
@@ -141,7 +166,13 @@ def linspace(
 def eye(
     n_rows: int, n_cols: int | None = None, /, *, k: int = 0, dtype: Any = None, device: Any = None
 ) -> Tensor:  # fmt: skip
-    """Ones on a diagonal, the k-th above the main one."""
+    """Ones on a diagonal, the k-th above the main one.
+
+    >>> from tapegrad import xp
+    >>> xp.eye(2, 3, k=1)
+    tensor([[0., 1., 0.],
+            [0., 0., 1.]])
+    """
     check_device(device)
     wanted = dtype_or_none(dtype) or creation._dtype(None)
     columns = n_rows if n_cols is None else n_cols
@@ -149,15 +180,37 @@ def eye(
 
 
 def tril(x: Any, /, *, k: int = 0) -> Tensor:
-    """The lower triangles of matrices, zeros above the k-th diagonal."""
+    """The lower triangles of matrices, zeros above the k-th diagonal.
+
+    >>> from tapegrad import xp
+    >>> xp.tril(xp.ones((2, 3)), k=-1)
+    tensor([[0., 0., 0.],
+            [1., 0., 0.]])
+    """
     return named["tril"](array(x), k)
 
 
 def triu(x: Any, /, *, k: int = 0) -> Tensor:
-    """The upper triangles of matrices, zeros below the k-th diagonal."""
+    """The upper triangles of matrices, zeros below the k-th diagonal.
+
+    >>> from tapegrad import xp
+    >>> xp.triu(xp.ones((2, 3)), k=1)
+    tensor([[0., 1., 1.],
+            [0., 0., 1.]])
+    """
     return named["triu"](array(x), k)
 
 
 def meshgrid(*arrays: Any, indexing: str = "xy") -> list[Tensor]:
-    """The coordinates of a grid, of the coordinates along its axes."""
+    """The coordinates of a grid, of the coordinates along its axes.
+
+    >>> from tapegrad import xp
+    >>> x, y = xp.meshgrid(xp.arange(3), xp.arange(2))
+    >>> x
+    tensor([[0, 1, 2],
+            [0, 1, 2]])
+    >>> y
+    tensor([[0, 0, 0],
+            [1, 1, 1]])
+    """
     return list(numpy_statistics.meshgrid(*map(array, arrays), indexing=indexing))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -19,16 +20,36 @@ def _named(
     first, second = operands[0], operands[-1]
     names = {"input": first, "other": second, "exponent": second}
     text = elementwise.naming((ours.__doc__ or "").strip().partition("\n")[0], names)
-    function.__doc__ = _SAID.get(name, text) or f"The standard's `{name}`, elementwise."
+    said = _SAID.get(name, text) or f"The standard's `{name}`, elementwise."
+    example = f">>> xp.{_EXAMPLES[name]}" if name in _EXAMPLES else _example(name, ours)
+    function.__doc__ = __test__[name] = f"{said}\n\n>>> from tapegrad import xp\n{example}"
     return function
 
 
-# Of which the functions of the package have more arguments.
+def _example(name: str, ours: Callable[..., Any]) -> str:
+    """The example of a function of the package, in the standard's names."""
+    example = inspect.cleandoc(ours.__doc__ or "").partition(">>> import tapegrad as tg\n")[2]
+    example = example.replace("tg.tensor(", "xp.asarray(").replace(f"tg.{ours.__name__}(", f"xp.{name}(")
+    return example.replace("tg.", "xp.")
+
+
+# Of which the functions of the package have more arguments, or no example.
 _SAID = {
     "add": "`x1 + x2`, elementwise.",
     "subtract": "`x1 - x2`, elementwise.",
     "divide": "`x1 / x2`, elementwise; integers are converted to floating point.",
+    "round": "The nearest integer, elementwise; ties to even.",
 }
+_EXAMPLES = {
+    "add": "add(xp.asarray([1, 2]), xp.asarray([0.5, 0.5]))\ntensor([1.5000, 2.5000])",
+    "subtract": "subtract(xp.asarray([1, 2]), xp.asarray([0.5, 0.5]))\ntensor([0.5000, 1.5000])",
+    "divide": "divide(xp.asarray([7, -7]), 2)\ntensor([ 3.5000, -3.5000])",
+    "pow": "pow(xp.asarray([1.0, 2.0, 3.0]), 2)\ntensor([1., 4., 9.])",
+    "round": "round(xp.asarray([0.5, 1.5, 2.46]))\ntensor([0., 2., 2.])",
+    "conj": "conj(xp.asarray([1.0, -2.0]))\ntensor([ 1., -2.])",
+    "real": "real(xp.asarray([1.0, -2.0]))\ntensor([ 1., -2.])",
+}
+__test__: dict[str, str] = {}  # what is made here has its examples checked too
 
 
 def _of_one(name: str, ours: str | None = None) -> Callable[..., Tensor]:
@@ -70,7 +91,12 @@ subtract, equal = _of_two("subtract"), _of_two("equal", "eq")
 
 
 def remainder(x1: Any, x2: Any, /) -> Tensor:
-    """The remainder of a division, with the sign of the divisor, zeros too."""
+    """The remainder of a division, with the sign of the divisor, zeros too.
+
+    >>> from tapegrad import xp
+    >>> xp.remainder(xp.asarray([5, -5]), 3)
+    tensor([2, 1])
+    """
     made = named["remainder"](*promoted(x1, x2))
     if not made.dtype.is_floating_point:
         return made
@@ -79,12 +105,22 @@ def remainder(x1: Any, x2: Any, /) -> Tensor:
 
 
 def positive(x: Any, /) -> Tensor:
-    """A copy of the elements."""
+    """A copy of the elements.
+
+    >>> from tapegrad import xp
+    >>> xp.positive(xp.asarray([-1.0, 2.0]))
+    tensor([-1.,  2.])
+    """
     return array(x).clone()
 
 
 def imag(x: Any, /) -> Tensor:
-    """Zeros: the elements are real."""
+    """Zeros: the elements are real.
+
+    >>> from tapegrad import xp
+    >>> xp.imag(xp.asarray([1.0, 2.0]))
+    tensor([0., 0.])
+    """
     return creation.zeros_like(array(x))
 
 

@@ -14,7 +14,7 @@ from tapegrad.tensor import Tensor, describe, location
 from tapegrad.xp.operands import array, named, over, promoted
 
 
-def _place(name: str) -> Any:
+def _place(name: str, said: str, shown: str) -> Any:
     def place(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
         x = array(x)
         if axis is None:
@@ -23,17 +23,24 @@ def _place(name: str) -> Any:
         return named[name](x, axis, bool(keepdims))
 
     place.__name__ = place.__qualname__ = name
-    place.__doc__ = (
-        f"Where the {'largest' if name == 'argmax' else 'least'} element is, the first: along an axis, or of all."
+    place.__doc__ = __test__[name] = (
+        f"Where the {said} element is, the first: along an axis, or of all.\n\n"
+        f">>> from tapegrad import xp\n>>> xp.{name}(xp.asarray([[3, 1], [2, 4]]), axis=1)\n{shown}"
     )
     return place
 
 
-argmax, argmin = _place("argmax"), _place("argmin")
+__test__: dict[str, str] = {}  # what is made here has its examples checked too
+argmax, argmin = _place("argmax", "largest", "tensor([0, 1])"), _place("argmin", "least", "tensor([1, 0])")
 
 
 def count_nonzero(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """How many elements are not zero."""
+    """How many elements are not zero.
+
+    >>> from tapegrad import xp
+    >>> xp.count_nonzero(xp.asarray([[0, 1], [2, 3]]), axis=1)
+    tensor([1, 2])
+    """
     return over(named["sum"], array(x) != 0, axis, keepdims)
 
 
@@ -44,6 +51,10 @@ def nonzero(x: Any, /) -> tuple[Tensor, ...]:
     ------
     ValueError
         Where there are no dimensions.
+
+    >>> from tapegrad import xp
+    >>> xp.nonzero(xp.asarray([[0, 1], [2, 0]]))
+    (tensor([0, 1]), tensor([1, 0]))
     """
     x = array(x)
     if not x.ndim:
@@ -55,6 +66,11 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None)
     """Where values `x2` would stand in an ascending vector `x1`, or in that which `sorter` puts in order.
 
     nan comes last, as in `sort`, and is its own equal.
+
+    >>> from tapegrad import xp
+    >>> sorted = xp.asarray([1, 3, 5])
+    >>> xp.searchsorted(sorted, xp.asarray([3, 4])), xp.searchsorted(sorted, xp.asarray([3, 4]), side="right")
+    (tensor([1, 2]), tensor([2, 2]))
     """
     sorter = None if sorter is None else cast(array(sorter), INT64)
     x1, x2 = promoted(x1, x2)
@@ -65,7 +81,12 @@ def searchsorted(x1: Any, x2: Any, /, *, side: str = "left", sorter: Any = None)
 
 
 def where(condition: Any, x1: Any, x2: Any, /) -> Tensor:
-    """Elements of the first array where the condition holds, else of the second; one of them may be a number."""
+    """Elements of the first array where the condition holds, else of the second; one of them may be a number.
+
+    >>> from tapegrad import xp
+    >>> xp.where(xp.asarray([True, False]), xp.asarray([1.0, 2.0]), 0.0)
+    tensor([1., 0.])
+    """
     x1, x2 = promoted(x1, x2) if _has_array(x1, x2) else (x1, x2)
     return elementwise.where(cast(array(condition), BOOL), x1, x2)
 
@@ -75,12 +96,22 @@ def _has_array(*operands: Any) -> bool:
 
 
 def sort(x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tensor:
-    """The elements in their order along an axis."""
+    """The elements in their order along an axis.
+
+    >>> from tapegrad import xp
+    >>> xp.sort(xp.asarray([3, 1, 2]), descending=True)
+    tensor([3, 2, 1])
+    """
     return sorting.sort(array(x), axis, bool(descending), stable=bool(stable)).values
 
 
 def argsort(x: Any, /, *, axis: int = -1, descending: Any = False, stable: Any = True) -> Tensor:
-    """The places that put the elements in order along an axis; equal ones stay as they stand."""
+    """The places that put the elements in order along an axis; equal ones stay as they stand.
+
+    >>> from tapegrad import xp
+    >>> xp.argsort(xp.asarray([3, 1, 2]))
+    tensor([1, 2, 0])
+    """
     return sorting.argsort(array(x), axis, bool(descending), stable=bool(stable))
 
 
@@ -123,17 +154,32 @@ def unique_all(x: Any, /) -> UniqueAllResult:
 
 
 def unique_counts(x: Any, /) -> UniqueCountsResult:
-    """Distinct elements, ascending, and how often each occurs."""
+    """Distinct elements, ascending, and how often each occurs.
+
+    >>> from tapegrad import xp
+    >>> xp.unique_counts(xp.asarray([3, 1, 3]))
+    UniqueCountsResult(values=tensor([1, 3]), counts=tensor([1, 2]))
+    """
     known = unique_all(x)
     return UniqueCountsResult(known.values, known.counts)
 
 
 def unique_inverse(x: Any, /) -> UniqueInverseResult:
-    """Distinct elements, ascending, and which of them each element is, in the shape of the array."""
+    """Distinct elements, ascending, and which of them each element is, in the shape of the array.
+
+    >>> from tapegrad import xp
+    >>> xp.unique_inverse(xp.asarray([3, 1, 3]))
+    UniqueInverseResult(values=tensor([1, 3]), inverse_indices=tensor([1, 0, 1]))
+    """
     known = unique_all(x)
     return UniqueInverseResult(known.values, known.inverse_indices)
 
 
 def unique_values(x: Any, /) -> Tensor:
-    """Distinct elements, ascending."""
+    """Distinct elements, ascending.
+
+    >>> from tapegrad import xp
+    >>> xp.unique_values(xp.asarray([3, 1, 3]))
+    tensor([1, 3])
+    """
     return unique_all(x).values

@@ -15,12 +15,22 @@ from tapegrad.xp.operands import array, dtype_or_none, named, over
 
 
 def sum(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
-    """The sums over axes, or of all; of integers in int64 where no dtype is given."""
+    """The sums over axes, or of all; of integers in int64 where no dtype is given.
+
+    >>> from tapegrad import xp
+    >>> xp.sum(xp.asarray([[1, 2], [3, 4]]), axis=0)
+    tensor([4, 6])
+    """
     return over(named["sum"], x, axis, keepdims, dtype=dtype_or_none(dtype))
 
 
 def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = False) -> Tensor:
-    """The products over axes, or of all; of integers in int64 where no dtype is given."""
+    """The products over axes, or of all; of integers in int64 where no dtype is given.
+
+    >>> from tapegrad import xp
+    >>> xp.prod(xp.asarray([[1, 2], [3, 4]]), axis=0)
+    tensor([3, 8])
+    """
     x = array(x)
     axes = sorted(distinct((*range(x.ndim),) if axis is None else axis, x.ndim))
     axes = axes[: x.ndim]  # one may be named where there is none
@@ -31,22 +41,44 @@ def prod(x: Any, /, *, axis: Any = None, dtype: Any = None, keepdims: Any = Fals
 
 
 def max(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """The largest elements over axes, or of all; nan where there is one."""
+    """The largest elements over axes, or of all; nan where there is one.
+
+    >>> from tapegrad import xp
+    >>> xp.max(xp.asarray([[1, 2], [3, 4]]), axis=1, keepdims=True)
+    tensor([[2],
+            [4]])
+    """
     return over(named["amax"], x, axis, keepdims)
 
 
 def min(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """The least elements over axes, or of all; nan where there is one."""
+    """The least elements over axes, or of all; nan where there is one.
+
+    >>> from tapegrad import xp
+    >>> xp.min(xp.asarray([[1, 2], [3, 4]]), axis=1, keepdims=True)
+    tensor([[1],
+            [3]])
+    """
     return over(named["amin"], x, axis, keepdims)
 
 
 def mean(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """The means over axes, or of all; of integers in the default dtype."""
+    """The means over axes, or of all; of integers in the default dtype.
+
+    >>> from tapegrad import xp
+    >>> xp.mean(xp.asarray([[1, 2], [3, 4]]), axis=0)
+    tensor([2., 3.])
+    """
     return over(named["mean"], floating(array(x)), axis, keepdims)
 
 
 def var(x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = False) -> Tensor:
-    """The variances over axes, or of all: sums of squares over n - correction."""
+    """The variances over axes, or of all: sums of squares over n - correction.
+
+    >>> from tapegrad import xp
+    >>> xp.var(xp.asarray([1.0, 3.0])), xp.var(xp.asarray([1.0, 3.0]), correction=1)
+    (tensor(1.), tensor(2.))
+    """
     return over(named["var"], floating(array(x)), axis, keepdims, correction=correction)
 
 
@@ -61,12 +93,22 @@ def std(x: Any, /, *, axis: Any = None, correction: Any = 0.0, keepdims: Any = F
 
 
 def all(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """Whether all elements are true (not zero), over axes or in all."""
+    """Whether all elements are true (not zero), over axes or in all.
+
+    >>> from tapegrad import xp
+    >>> xp.all(xp.asarray([[1, 0], [2, 3]]), axis=1)
+    tensor([False,  True])
+    """
     return over(named["all"], cast(array(x), BOOL), axis, keepdims)
 
 
 def any(x: Any, /, *, axis: Any = None, keepdims: Any = False) -> Tensor:
-    """Whether one element is true (not zero), over axes or in all."""
+    """Whether one element is true (not zero), over axes or in all.
+
+    >>> from tapegrad import xp
+    >>> xp.any(xp.asarray([[1, 0], [0, 0]]), axis=1)
+    tensor([ True, False])
+    """
     return over(named["any"], cast(array(x), BOOL), axis, keepdims)
 
 
@@ -84,11 +126,21 @@ def cumulative_sum(x: Any, /, *, axis: Any = None, dtype: Any = None, include_in
 
 
 def cumulative_prod(x: Any, /, *, axis: Any = None, dtype: Any = None, include_initial: Any = False) -> Tensor:
-    """The running products along an axis, which may be left out for a vector; `include_initial` puts a 1 before."""
+    """The running products along an axis, which may be left out for a vector; `include_initial` puts a 1 before.
+
+    >>> from tapegrad import xp
+    >>> xp.cumulative_prod(xp.asarray([1, 2, 3]), include_initial=True)
+    tensor([1, 1, 2, 6])
+    """
     return _products(array(x), axis=axis, dtype=dtype, include_initial=include_initial)
 
 
 def diff(x: Any, /, *, axis: int = -1, n: int = 1, prepend: Any = None, append: Any = None) -> Tensor:
-    """The n-th differences along an axis, of what is joined before and behind, too."""
+    """The n-th differences along an axis, of what is joined before and behind, too.
+
+    >>> from tapegrad import xp
+    >>> xp.diff(xp.asarray([1, 4, 9])), xp.diff(xp.asarray([1, 4, 9]), n=2)
+    (tensor([3, 5]), tensor([2]))
+    """
     prepend, append = (None if v is None else array(v) for v in (prepend, append))
     return statistics.diff(array(x), n, axis, prepend, append)

@@ -263,7 +263,12 @@ def softsign(input: Tensor) -> Tensor:
 @taking_out(EXACT)
 @node("SoftplusBackward0")
 def softplus(input: Tensor, beta: Number = 1, threshold: Number = 20) -> Tensor:
-    """log(1 + exp(beta input)) / beta; `input` itself where beta input is above the threshold."""
+    """log(1 + exp(beta input)) / beta; `input` itself where beta input is above the threshold.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.softplus(tg.tensor([-1.0, 0.0, 2.0]), beta=2.0)
+    tensor([0.0635, 0.3466, 2.0091])
+    """
     floating("softplus_cpu", input)
     scaled = input * beta
     result: Tensor = where(scaled > threshold, input, smooth(scaled) / beta)
@@ -306,14 +311,25 @@ def softmin(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: 
 
 @public
 def log_softmax(input: Tensor, dim: int | None = None, _stacklevel: int = 3, dtype: DType | None = None) -> Tensor:
-    """The logarithm of `softmax`, without overflow."""
+    """The logarithm of `softmax`, without overflow.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.log_softmax(tg.tensor([0.0, 1.0]), dim=0)
+    tensor([-1.3133, -0.3133])
+    """
     result: Tensor = reductions["log_softmax"](input, _dim_of("log_softmax", dim, input.ndim), dtype=dtype)
     return result
 
 
 @public
 def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: float = 1e-10, dim: int = -1) -> Tensor:
-    """Samples of the Gumbel-softmax distribution; with `hard` one-hot, with the gradients of soft ones."""
+    """Samples of the Gumbel-softmax distribution; with `hard` one-hot, with the gradients of soft ones.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.nn.functional.gumbel_softmax(tg.zeros(2, 3), hard=True).sum(1)
+    tensor([1., 1.])
+    """
     if eps != 1e-10:
         warnings.warn("`eps` parameter is deprecated and has no effect.", stacklevel=3)
     least = float(np.finfo(logits.dtype.numpy).tiny)
@@ -328,14 +344,24 @@ def gumbel_softmax(logits: Tensor, tau: float = 1, hard: bool = False, eps: floa
 
 @public
 def tanh(input: Tensor) -> Tensor:
-    """`tapegrad.tanh`."""
+    """`tapegrad.tanh`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.tanh(tg.tensor([-1.0, 0.0, 2.0]))
+    tensor([-0.7616,  0.0000,  0.9640])
+    """
     result: Tensor = tanh_(input)
     return result
 
 
 @public
 def sigmoid(input: Tensor) -> Tensor:
-    """`tapegrad.sigmoid`."""
+    """`tapegrad.sigmoid`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.sigmoid(tg.tensor([-1.0, 0.0, 2.0]))
+    tensor([0.2689, 0.5000, 0.8808])
+    """
     result: Tensor = sigmoid_(input)
     return result
 

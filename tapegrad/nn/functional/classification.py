@@ -273,6 +273,13 @@ def linear_cross_entropy(
     `linear_weight` is [C, in] or [C, d1, ..., in]. With `options`, `nn.LinearCrossEntropyOptions`, the batch is gone
     through in chunks, and no more than a chunk's logits are in memory at a time: of classes given by their numbers,
     without smoothing.
+
+    >>> import tapegrad as tg
+    >>> x, weight, classes = tg.ones(2, 3), tg.eye(4, 3), tg.tensor([0, 3])
+    >>> tg.nn.functional.linear_cross_entropy(x, weight, classes)
+    tensor(1.7143)
+    >>> tg.nn.functional.cross_entropy(x @ weight.T, classes)
+    tensor(1.7143)
     """
     if options is not None and not isinstance(options, LinearCrossEntropyOptions):
         raise TypeError(f"options must be a LinearCrossEntropyOptions, not {type(options).__name__}")
@@ -393,6 +400,10 @@ def multilabel_margin_loss(
     """The hinge loss of several classes at once: those that stand in `target` before the first -1.
 
     `input` and `target` are [N, C] or [C]: max(0, 1 - input[t] + input[i]) over C, for all targets t and others i.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.multilabel_margin_loss(tg.tensor([[0.1, 0.2, 0.4, 0.8]]), tg.tensor([[3, 0, -1, 1]]))
+    tensor(0.8500)
     """
     reduction = chosen(size_average, reduce, reduction)
     rows, classes = _rows_and_targets("multilabel_margin_loss", input, target)
@@ -420,7 +431,12 @@ def multilabel_soft_margin_loss(
     input: Tensor, target: Tensor, weight: Tensor | None = None, size_average: bool | None = None,
     reduce: bool | None = None, reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """The mean over the last dimension of the cross entropies of logits and targets from 0 to 1."""
+    """The mean over the last dimension of the cross entropies of logits and targets from 0 to 1.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.multilabel_soft_margin_loss(tg.tensor([[1.0, -1.0]]), tg.tensor([[1.0, 0.0]]))
+    tensor(0.3133)
+    """
     reduction = legacy(size_average, reduce, reduction)
     if reduction not in ("none", "mean", "sum"):
         raise ValueError(f"{reduction} is not valid")

@@ -305,7 +305,12 @@ def conv_transpose3d(
     input: Tensor, weight: Tensor, bias: Tensor | None = None, stride: Any = 1, padding: Any = 0,
     output_padding: Any = 0, groups: int = 1, dilation: Any = 1,
 ) -> Tensor:  # fmt: skip
-    """`conv_transpose2d` over three dimensions."""
+    """`conv_transpose2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.conv_transpose3d(tg.ones(1, 1, 1, 1, 2), tg.ones(1, 1, 1, 1, 2)).flatten()
+    tensor([1., 2., 1.])
+    """
     return _transposed(3, input, weight, bias, stride, padding, output_padding, groups, dilation)
 
 

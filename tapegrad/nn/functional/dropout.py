@@ -52,7 +52,16 @@ def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool 
 
 @public
 def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`dropout` of whole channels of [N, C, L] or [C, L]."""
+    """`dropout` of whole channels of [N, C, L] or [C, L].
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.nn.functional.dropout1d(tg.ones(1, 4, 2))[0]
+    tensor([[2., 2.],
+            [2., 2.],
+            [2., 2.],
+            [0., 0.]])
+    """
     _check(p)
     if input.ndim not in (2, 3):
         raise RuntimeError(f"dropout1d: Expected 2D or 3D input, but received a {input.ndim}D input: {at(input)}")
@@ -61,7 +70,13 @@ def dropout1d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 @public
 def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`dropout` of whole channels of [N, C, H, W]."""
+    """`dropout` of whole channels of [N, C, H, W].
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.nn.functional.dropout2d(tg.ones(1, 5, 2, 2)).sum((2, 3))
+    tensor([[8., 8., 8., 0., 0.]])
+    """
     _check(p)
     if input.ndim not in (3, 4):
         warnings.warn(
@@ -80,7 +95,13 @@ def dropout2d(input: Tensor, p: float = 0.5, training: bool = True, inplace: boo
 
 @public
 def dropout3d(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
-    """`dropout` of whole channels of [N, C, D, H, W] or [C, D, H, W]."""
+    """`dropout` of whole channels of [N, C, D, H, W] or [C, D, H, W].
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.nn.functional.dropout3d(tg.ones(1, 5, 2, 2, 2)).sum((2, 3, 4))
+    tensor([[16., 16., 16.,  0.,  0.]])
+    """
     _check(p)
     if input.ndim not in (4, 5):
         warnings.warn(
@@ -100,13 +121,28 @@ def _of_channels(name: str, x: Tensor, p: float, training: bool, inplace: bool, 
 
 @public
 def alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    """Dropout that keeps the mean and the variance of what `selu` gives."""
+    """Dropout that keeps the mean and the variance of what `selu` gives.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.nn.functional.alpha_dropout(tg.zeros(4), training=True)
+    tensor([ 0.7792,  0.7792,  0.7792, -0.7792])
+    """
     _check(p)
     return _dropped("alpha_dropout_", input, p, training, inplace, False, True)
 
 
 @public
 def feature_alpha_dropout(input: Tensor, p: float = 0.5, training: bool = False, inplace: bool = False) -> Tensor:
-    """`alpha_dropout` of whole channels."""
+    """`alpha_dropout` of whole channels.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> tg.nn.functional.feature_alpha_dropout(tg.zeros(1, 4, 2), training=True)[0]
+    tensor([[ 0.7792,  0.7792],
+            [ 0.7792,  0.7792],
+            [ 0.7792,  0.7792],
+            [-0.7792, -0.7792]])
+    """
     _check(p)
     return _dropped("feature_alpha_dropout_", input, p, training, inplace, True, True)

@@ -64,7 +64,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @public
 def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The forms x' A y + b for each matrix A of `weight`, [out, in1, in2]; inputs are [.., in1] and [.., in2]."""
+    """The forms x' A y + b for each matrix A of `weight`, [out, in1, in2]; inputs are [.., in1] and [.., in2].
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.bilinear(tg.tensor([1.0, 2.0]), tg.tensor([3.0, 4.0]), tg.eye(2).unsqueeze(0))  # 1 * 3 + 2 * 4
+    tensor([11.])
+    """
     if input1.ndim != input2.ndim:
         raise RuntimeError(
             f"bilinear(): input dimensions do not match: got {input1.ndim} and {input2.ndim}: {at(input1, input2)}"

@@ -424,7 +424,14 @@ def triplet_margin_with_distance_loss(
     anchor: Tensor, positive: Tensor, negative: Tensor, *, distance_function: Any = None, margin: float = 1.0,
     swap: bool = False, reduction: str = "mean",
 ) -> Tensor:  # fmt: skip
-    """`triplet_margin_loss` with any distance: a function of two tensors, `pairwise_distance` by default."""
+    """`triplet_margin_loss` with any distance: a function of two tensors, `pairwise_distance` by default.
+
+    >>> import tapegrad as tg
+    >>> distance = lambda a, b: (a - b).abs().sum(-1)
+    >>> a, near, far = tg.tensor([[0.0]]), tg.tensor([[1.0]]), tg.tensor([[1.5]])
+    >>> tg.nn.functional.triplet_margin_with_distance_loss(a, near, far, distance_function=distance)
+    tensor(0.5000)
+    """
     check_reduction(reduction)
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")

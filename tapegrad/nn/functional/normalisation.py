@@ -280,7 +280,12 @@ def group_norm(
 
 @public
 def local_response_norm(input: Tensor, size: int, alpha: float = 1e-4, beta: float = 0.75, k: float = 1.0) -> Tensor:
-    """Input over (k + alpha times the mean square of the `size` channels around) ** beta."""
+    """Input over (k + alpha times the mean square of the `size` channels around) ** beta.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.local_response_norm(tg.ones(1, 3, 1), 2, alpha=2.0, beta=1.0).flatten()
+    tensor([0.5000, 0.3333, 0.3333])
+    """
     if input.ndim < 3:
         raise ValueError(f"Expected 3D or higher dimensionality input (got {input.ndim} dimensions): {at(input)}")
     if size <= 0:

@@ -172,7 +172,12 @@ def avg_pool3d(
     input: Tensor, kernel_size: Any, stride: Any = None, padding: Any = 0, ceil_mode: bool = False,
     count_include_pad: bool = True, divisor_override: int | None = None,
 ) -> Tensor:  # fmt: skip
-    """`avg_pool2d` over three dimensions."""
+    """`avg_pool2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.avg_pool3d(tg.arange(8.0).reshape(1, 1, 2, 2, 2), 2)
+    tensor([[[[[3.5000]]]]])
+    """
     return _averaged(3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
@@ -244,7 +249,12 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
 
 @public
 def adaptive_avg_pool3d(input: Tensor, output_size: Any) -> Tensor:
-    """`adaptive_avg_pool2d` over three dimensions."""
+    """`adaptive_avg_pool2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.adaptive_avg_pool3d(tg.arange(8.0).reshape(1, 1, 2, 2, 2), 1)
+    tensor([[[[[3.5000]]]]])
+    """
     return _adaptively_averaged(3, input, output_size)
 
 
@@ -271,13 +281,23 @@ def lp_pool1d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = N
 
 @public
 def lp_pool2d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
-    """The roots of sums of powers of windows, (sum of x ** p) ** (1 / p) with p = norm_type."""
+    """The roots of sums of powers of windows, (sum of x ** p) ** (1 / p) with p = norm_type.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.lp_pool2d(tg.arange(8.0).reshape(1, 1, 2, 4), 1, 2)
+    tensor([[[[10., 18.]]]])
+    """
     return _lp_pooled(2, input, norm_type, kernel_size, stride, ceil_mode)
 
 
 @public
 def lp_pool3d(input: Tensor, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> Tensor:
-    """`lp_pool2d` over three dimensions."""
+    """`lp_pool2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.lp_pool3d(tg.arange(8.0).reshape(1, 1, 2, 2, 2), 1, 2)
+    tensor([[[[[28.]]]]])
+    """
     return _lp_pooled(3, input, norm_type, kernel_size, stride, ceil_mode)
 
 
@@ -344,7 +364,15 @@ def _max_pool(d: int, said: str) -> Any:
     return public(node(f"MaxPool{d}DWithIndicesBackward0")(max_pool) if d > 1 else max_pool)
 
 
-max_pool1d = _max_pool(1, "`max_pool2d` over one dimension.")
+max_pool1d = _max_pool(
+    1,
+    """`max_pool2d` over one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.max_pool1d(tg.tensor([[1.0, 3.0, 2.0, 5.0]]), 2, return_indices=True)
+    (tensor([[3., 5.]]), tensor([[1, 3]]))
+    """,
+)
 max_pool2d = _max_pool(
     2,
     """The largest elements of windows of images, [N, C, H, W] or [C, H, W]; of equal ones the first.
@@ -364,7 +392,15 @@ max_pool2d = _max_pool(
     (tensor([[[3.]]]), tensor([[[3]]]))
     """,
 )
-max_pool3d = _max_pool(3, "`max_pool2d` over three dimensions.")
+max_pool3d = _max_pool(
+    3,
+    """`max_pool2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.max_pool3d(tg.arange(16.0).reshape(1, 1, 2, 2, 4), 2)
+    tensor([[[[[13., 15.]]]]])
+    """,
+)
 
 
 def _adaptive_max_pool(d: int, said: str) -> Any:
@@ -384,12 +420,34 @@ def _adaptive_max_pool(d: int, said: str) -> Any:
     return public(adaptive_max_pool)
 
 
-adaptive_max_pool1d = _adaptive_max_pool(1, "`adaptive_max_pool2d` over one dimension.")
+adaptive_max_pool1d = _adaptive_max_pool(
+    1,
+    """`adaptive_max_pool2d` over one dimension.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.adaptive_max_pool1d(tg.tensor([[1.0, 3.0, 2.0, 5.0]]), 2)
+    tensor([[3., 5.]])
+    """,
+)
 adaptive_max_pool2d = _adaptive_max_pool(
     2,
-    "The largest elements of as many windows as the result is to have elements; with `return_indices` their places.",
+    """The largest elements of as many windows as the result is to have elements; with `return_indices` their places.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.adaptive_max_pool2d(tg.arange(8.0).reshape(1, 2, 4), (2, 1))
+    tensor([[[3.],
+             [7.]]])
+    """,
 )
-adaptive_max_pool3d = _adaptive_max_pool(3, "`adaptive_max_pool2d` over three dimensions.")
+adaptive_max_pool3d = _adaptive_max_pool(
+    3,
+    """`adaptive_max_pool2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.adaptive_max_pool3d(tg.arange(16.0).reshape(1, 1, 2, 2, 4), 1)
+    tensor([[[[[15.]]]]])
+    """,
+)
 
 
 def _fractional_max_pool(d: int, said: str) -> Any:
@@ -456,9 +514,21 @@ fractional_max_pool2d = _fractional_max_pool(
     """The largest elements of windows that begin at random places, drawn for each channel (Graham 2014).
 
     `output_size`, or `output_ratio` of the lengths, says how many there are.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.fractional_max_pool2d(tg.ones(1, 1, 7, 7), 2, output_size=(3, 3)).shape
+    tapegrad.Size([1, 1, 3, 3])
     """,
 )
-fractional_max_pool3d = _fractional_max_pool(3, "`fractional_max_pool2d` over three dimensions.")
+fractional_max_pool3d = _fractional_max_pool(
+    3,
+    """`fractional_max_pool2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.fractional_max_pool3d(tg.ones(1, 1, 6, 6, 6), 2, output_ratio=0.5).shape
+    tapegrad.Size([1, 1, 3, 3, 3])
+    """,
+)
 
 
 def _max_unpool(d: int, said: str) -> Any:
@@ -519,13 +589,37 @@ def _max_unpool(d: int, said: str) -> Any:
     return public(max_unpool)
 
 
-max_unpool1d = _max_unpool(1, "`max_unpool2d` over one dimension.")
+max_unpool1d = _max_unpool(
+    1,
+    """`max_unpool2d` over one dimension.
+
+    >>> import tapegrad as tg
+    >>> largest, places = tg.nn.functional.max_pool1d(tg.tensor([[1.0, 3.0, 2.0, 5.0]]), 2, return_indices=True)
+    >>> tg.nn.functional.max_unpool1d(largest, places, 2)
+    tensor([[0., 3., 0., 5.]])
+    """,
+)
 max_unpool2d = _max_unpool(
     2,
     """Images of zeros with elements at the places that `max_pool2d` returned: in part its inverse.
 
     `output_size` says which of the sizes that give the same number of windows it is. Of several elements for one place
     the last is there, and has the gradient (PyTorch gives it to all of them).
+
+    >>> import tapegrad as tg
+    >>> largest, places = tg.nn.functional.max_pool2d(tg.arange(8.0).reshape(1, 2, 4), 2, return_indices=True)
+    >>> tg.nn.functional.max_unpool2d(largest, places, 2)
+    tensor([[[0., 0., 0., 0.],
+             [0., 5., 0., 7.]]])
     """,
 )
-max_unpool3d = _max_unpool(3, "`max_unpool2d` over three dimensions.")
+max_unpool3d = _max_unpool(
+    3,
+    """`max_unpool2d` over three dimensions.
+
+    >>> import tapegrad as tg
+    >>> largest, places = tg.nn.functional.max_pool3d(tg.arange(8.0).reshape(1, 1, 2, 2, 2), 2, return_indices=True)
+    >>> tg.nn.functional.max_unpool3d(largest, places, 2).flatten()
+    tensor([0., 0., 0., 0., 0., 0., 0., 7.])
+    """,
+)

@@ -371,6 +371,12 @@ def affine_grid(theta: Tensor, size: Sizes, align_corners: bool | None = None) -
     """The places that affine maps take those of an image to: for `grid_sample`.
 
     `theta` is [N, 2, 3] for a `size` of (N, C, H, W), and [N, 3, 4] for one of (N, C, D, H, W).
+
+    >>> import tapegrad as tg
+    >>> theta = tg.tensor([[[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]])  # places half a side further along x
+    >>> tg.nn.functional.affine_grid(theta, (1, 1, 1, 2), align_corners=True)
+    tensor([[[[-0.5000,  0.0000],
+              [ 1.5000,  0.0000]]]])
     """
     aligned = _align(align_corners)
     if not theta.dtype.is_floating_point:
@@ -433,7 +439,12 @@ def pixel_shuffle(input: Tensor, upscale_factor: int) -> Tensor:
 @public
 @node("PixelUnshuffleBackward0")
 def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
-    """[.., C, H r, W r] as [.., C r r, H, W]: the inverse of `pixel_shuffle`."""
+    """[.., C, H r, W r] as [.., C r r, H, W]: the inverse of `pixel_shuffle`.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.pixel_unshuffle(tg.arange(4.0).reshape(1, 1, 2, 2), 2).shape
+    tapegrad.Size([1, 4, 1, 1])
+    """
     r = downscale_factor
     if input.ndim < 3:
         raise RuntimeError(
@@ -456,7 +467,12 @@ def pixel_unshuffle(input: Tensor, downscale_factor: int) -> Tensor:
 
 @public
 def channel_shuffle(input: Tensor, groups: int) -> Tensor:
-    """[N, groups C, ..] as [N, C groups, ..]: groups of channels dealt out like cards."""
+    """[N, groups C, ..] as [N, C groups, ..]: groups of channels dealt out like cards.
+
+    >>> import tapegrad as tg
+    >>> tg.nn.functional.channel_shuffle(tg.arange(4.0).reshape(1, 4, 1, 1), 2).flatten()
+    tensor([0., 2., 1., 3.])
+    """
     if input.ndim < 3:
         raise RuntimeError(f"channel_shuffle expects input with > 2 dims, but got input with sizes {list(input.shape)}")
     if groups <= 0:

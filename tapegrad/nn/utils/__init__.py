@@ -31,7 +31,15 @@ def parameters_to_vector(parameters: Iterable[Tensor]) -> Tensor:
 
 
 def vector_to_parameters(vec: Tensor, parameters: Iterable[Tensor]) -> None:
-    """Set all elements from one vector."""
+    """Set all elements from one vector.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> layer = tg.nn.Linear(2, 1)
+    >>> utils.vector_to_parameters(tg.arange(3.0), layer.parameters())
+    >>> layer.weight.detach(), layer.bias.detach()
+    (tensor([[0., 1.]]), tensor([2.]))
+    """
     if not isinstance(vec, Tensor):
         raise TypeError(f"expected Tensor, but got: {type(vec).__name__}")
     at = 0
@@ -48,7 +56,13 @@ def _gradients(parameters: Any) -> list[Tensor]:
 def get_total_norm(
     tensors: Any, norm_type: float = 2.0, error_if_nonfinite: bool = False, foreach: bool | None = None
 ) -> Tensor:
-    """The norm of all elements of some tensors together."""
+    """The norm of all elements of some tensors together.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> utils.get_total_norm([tg.tensor([3.0]), tg.tensor([0.0, 4.0])])
+    tensor(5.)
+    """
     del foreach
     given = [tensors] if isinstance(tensors, Tensor) else list(tensors)
     if not given:
@@ -86,7 +100,16 @@ def clip_grad_norm_(
 
 
 def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, foreach: bool | None = None) -> None:
-    """Scale all gradients by a norm that is known."""
+    """Scale all gradients by a norm that is known.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> w = tg.nn.Parameter(tg.zeros(2))
+    >>> w.grad = tg.tensor([3.0, 4.0])
+    >>> utils.clip_grads_with_norm_([w], 1.0, tg.tensor(5.0))
+    >>> w.grad
+    tensor([0.6000, 0.8000])
+    """
     del foreach
     factor = (max_norm / (total_norm + 1e-6)).clamp(max=1.0)
     for g in _gradients(parameters):
@@ -94,14 +117,29 @@ def clip_grads_with_norm_(parameters: Any, max_norm: float, total_norm: Tensor, 
 
 
 def clip_grad_value_(parameters: Any, clip_value: float, foreach: bool | None = None) -> None:
-    """Clip all gradients to between `-clip_value` and `clip_value`."""
+    """Clip all gradients to between `-clip_value` and `clip_value`.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> w = tg.nn.Parameter(tg.zeros(2))
+    >>> w.grad = tg.tensor([0.5, -7.0])
+    >>> utils.clip_grad_value_([w], 1.0)
+    >>> w.grad
+    tensor([ 0.5000, -1.0000])
+    """
     del foreach
     for g in _gradients(parameters):
         in_grad_mode(current_tape(), False, g.clamp_, -float(clip_value), float(clip_value))
 
 
 def skip_init(module_cls: Callable[..., Module], *args: Any, **kwargs: Any) -> Module:
-    """Make a module whose first values don't matter; they are drawn all the same."""
+    """Make a module whose first values don't matter; they are drawn all the same.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> utils.skip_init(tg.nn.Linear, 2, 3)
+    Linear(in_features=2, out_features=3, bias=True)
+    """
     return module_cls(*args, **kwargs)
 
 
@@ -109,7 +147,15 @@ def fuse_conv_bn_weights(
     conv_w: Tensor, conv_b: Tensor | None, bn_rm: Tensor, bn_rv: Tensor, bn_eps: float, bn_w: Tensor | None,
     bn_b: Tensor | None, transpose: bool = False,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """The weight and bias of a convolution that gives what one and a batch normalisation behind it give together."""
+    """The weight and bias of a convolution that gives what one and a batch normalisation behind it give together.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> mean, variance = tg.ones(1), tg.full((1,), 4.0)
+    >>> weight, bias = utils.fuse_conv_bn_weights(tg.ones(1, 1, 2), None, mean, variance, 0.0, None, None)
+    >>> weight.detach(), bias.detach()  # halved, and less half of the mean
+    (tensor([[[0.5000, 0.5000]]]), tensor([-0.5000]))
+    """
     scale = (bn_rv + bn_eps).rsqrt()
     scale = scale if bn_w is None else scale * bn_w
     shape = [1] * conv_w.ndim
@@ -123,7 +169,16 @@ def fuse_conv_bn_weights(
 def fuse_linear_bn_weights(
     linear_w: Tensor, linear_b: Tensor | None, bn_rm: Tensor, bn_rv: Tensor, bn_eps: float, bn_w: Tensor, bn_b: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """The weight and bias of a linear layer that gives what one and a batch normalisation behind it give together."""
+    """The weight and bias of a linear layer that gives what one and a batch normalisation behind it give together.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> mean, variance = tg.zeros(2), tg.full((2,), 4.0)
+    >>> weight, _ = utils.fuse_linear_bn_weights(tg.eye(2), None, mean, variance, 0.0, tg.ones(2), tg.zeros(2))
+    >>> weight.detach()
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.5000]])
+    """
     return fuse_conv_bn_weights(linear_w, linear_b, bn_rm, bn_rv, bn_eps, bn_w, bn_b)
 
 
@@ -152,7 +207,15 @@ def fuse_conv_bn_eval(conv: Any, bn: Any, transpose: bool = False) -> Any:
 
 
 def fuse_linear_bn_eval(linear: Any, bn: Any) -> Any:
-    """A linear layer that gives what one and a batch normalisation behind it give together, in `eval` mode."""
+    """A linear layer that gives what one and a batch normalisation behind it give together, in `eval` mode.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn import utils
+    >>> layer, norm, x = tg.nn.Linear(2, 3).eval(), tg.nn.BatchNorm1d(3).eval(), tg.ones(1, 2)
+    >>> fused = utils.fuse_linear_bn_eval(layer, norm)
+    >>> tg.allclose(fused(x), norm(layer(x)))
+    True
+    """
     if bn.num_features not in (linear.out_features, 1):
         raise AssertionError("To fuse, linear.out_features == bn.num_features or bn.num_features == 1")
     return _fused(linear, bn, False)

@@ -270,7 +270,15 @@ def register_parametrization(
 
 
 def is_parametrized(module: Module, tensor_name: str | None = None) -> bool:
-    """Whether a module has parametrised tensors, or the one of this name is."""
+    """Whether a module has parametrised tensors, or the one of this name is.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import parametrize
+    >>> layer = tg.nn.Linear(2, 2)
+    >>> _ = parametrize.register_parametrization(layer, "weight", tg.nn.Tanh())
+    >>> parametrize.is_parametrized(layer, "weight"), parametrize.is_parametrized(layer, "bias")
+    (True, False)
+    """
     held = module._modules.get("parametrizations")
     if not isinstance(held, ModuleDict) or not isinstance(module, _Parametrized):
         return False
@@ -291,6 +299,14 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
     ------
     ValueError
         Where it is not parametrised; where it has several originals, of which none is the value.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import parametrize
+    >>> layer = tg.nn.Linear(2, 2)
+    >>> _ = parametrize.register_parametrization(layer, "weight", tg.nn.Sigmoid())
+    >>> _ = parametrize.remove_parametrizations(layer, "weight")  # what it was becomes the parameter
+    >>> parametrize.is_parametrized(layer), (layer.weight > 0).all()
+    (False, tensor(True))
     """
     if not is_parametrized(module, tensor_name):
         raise ValueError(f"Module {module} does not have a parametrization on {tensor_name}")
@@ -320,7 +336,15 @@ def remove_parametrizations(module: Module, tensor_name: str, leave_parametrized
 
 
 def type_before_parametrizations(module: Module) -> type:
-    """The class that a module had."""
+    """The class that a module had.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import parametrize
+    >>> layer = tg.nn.Linear(2, 2)
+    >>> _ = parametrize.register_parametrization(layer, "weight", tg.nn.Tanh())
+    >>> type(layer) is tg.nn.Linear, parametrize.type_before_parametrizations(layer) is tg.nn.Linear
+    (False, True)
+    """
     return type(module).__bases__[1] if is_parametrized(module) else type(module)
 
 
@@ -333,6 +357,14 @@ def transfer_parametrizations_and_params(
     ------
     AssertionError
         Where the other has no such parametrisations.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import parametrize
+    >>> layer, other = tg.nn.Linear(2, 2), tg.nn.Linear(2, 2)
+    >>> _ = parametrize.register_parametrization(layer, "weight", tg.nn.Tanh())
+    >>> _ = parametrize.transfer_parametrizations_and_params(layer, other)
+    >>> tg.equal(layer.weight, other.weight)
+    True
     """
     if not is_parametrized(from_module, tensor_name):
         on = f" on {tensor_name}" if tensor_name else ""

@@ -40,7 +40,13 @@ def pad_sequence(
 
 
 def unpad_sequence(padded_sequences: Tensor, lengths: Tensor, batch_first: bool = False) -> list[Tensor]:
-    """The sequences again."""
+    """The sequences again.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import rnn
+    >>> rnn.unpad_sequence(tg.tensor([[1.0, 3.0], [2.0, 0.0]]), tg.tensor([2, 1]))
+    [tensor([1., 2.]), tensor([3.])]
+    """
     rows = padded_sequences if batch_first else padded_sequences.transpose(0, 1)
     return [row[:n] for row, n in zip(rows, lengths.tolist(), strict=True)]
 
@@ -119,7 +125,13 @@ class PackedSequence(_Packed):
 
 
 def invert_permutation(permutation: Tensor | None) -> Tensor | None:
-    """The permutation that undoes one; None of None."""
+    """The permutation that undoes one; None of None.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import rnn
+    >>> rnn.invert_permutation(tg.tensor([2, 0, 1]))
+    tensor([1, 2, 0])
+    """
     return None if permutation is None else permutation.argsort()
 
 
@@ -228,13 +240,27 @@ def pad_packed_sequence(
 
 
 def pack_sequence(sequences: Sequence[Tensor], enforce_sorted: bool = True) -> PackedSequence:
-    """Pack sequences [length, ...]: see `pack_padded_sequence`."""
+    """Pack sequences [length, ...]: see `pack_padded_sequence`.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import rnn
+    >>> packed = rnn.pack_sequence([tg.tensor([1.0, 2.0]), tg.tensor([3.0])])
+    >>> packed.data, packed.batch_sizes
+    (tensor([1., 3., 2.]), tensor([2, 1]))
+    """
     lengths = [len(t) for t in sequences]
     return pack_padded_sequence(pad_sequence(sequences), lengths, enforce_sorted=enforce_sorted)
 
 
 def unpack_sequence(packed_sequences: PackedSequence) -> list[Tensor]:
-    """The sequences that were packed."""
+    """The sequences that were packed.
+
+    >>> import tapegrad as tg
+    >>> from tapegrad.nn.utils import rnn
+    >>> packed = rnn.pack_sequence([tg.tensor([1.0, 2.0]), tg.tensor([3.0])])
+    >>> rnn.unpack_sequence(packed)
+    [tensor([1., 2.]), tensor([3.])]
+    """
     padded, lengths = pad_packed_sequence(packed_sequences, batch_first=True)
     return unpad_sequence(padded, lengths, batch_first=True)
 
