@@ -96,6 +96,7 @@ _LATER = {
     "onnx": "absent",
     "optim": "",
     "optimize": "",
+    "overrides": "",
     "profiler": "autograd",
     "random": "",
     "save": "serialization",

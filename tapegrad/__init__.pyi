@@ -21,6 +21,7 @@ from tapegrad import masked as masked
 from tapegrad import nn as nn
 from tapegrad import optim as optim
 from tapegrad import optimize as optimize
+from tapegrad import overrides as overrides
 from tapegrad import random as random
 from tapegrad import signal as signal
 from tapegrad import special as special

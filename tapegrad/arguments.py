@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import batched, callers, dtypes
+from tapegrad import batched, callers, dtypes, overrides
 from tapegrad.batched import NeedsSamplesError
 from tapegrad.conversion import NUMBERS, as_operand, is_array, repair
 from tapegrad.dtypes import DType
@@ -53,8 +53,9 @@ def tensors(name: str, values: Sequence[Any]) -> list[Tensor]:
     taken = [tensor(value) for value in values]
     for place, value in enumerate(values):
         if taken[place] is _REFUSED:
-            raise TypeError(
-                f"{name}(): expected Tensor as element {place} in argument 0, but got {_type(value)}{repair(value)}"
+            raise overrides.refused(
+                f"{name}(): expected Tensor as element {place} in argument 0, but got {_type(value)}{repair(value)}",
+                value,
             )
     return taken
 
@@ -222,6 +223,7 @@ def checked(
     namespace["_prepare"] = prepare
     accepting: Any = functools.wraps(function)(FunctionType(_unprepared.__code__, namespace))
     accepting.__qualname__ = function.__name__
+    namespace["_accepting"] = accepting
     if out:
         accepting.__signature__ = with_out(inspect.signature(function))
     return accepting  # type: ignore[no-any-return]
@@ -262,7 +264,9 @@ def _unprepared(*args: Any, **facts: Any) -> Any:
 
 def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str, namespace: dict[str, Any]) -> Any:
     parameters = [*inspect.signature(function).parameters.values()]
+    parameters = [*inspect.signature(function).parameters.values()]
     names = [parameter.name for parameter in parameters]
+    places = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     first = 0 if is_method or names[0] == "self" else 1
     aliases = {alias: argument for alias, argument in _ALIASES.items() if argument in names and alias not in names}
     takers: dict[str, Any] = {}
@@ -313,8 +317,9 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str
         "_name": name, "_writers": writers,
         "Tensor": Tensor, "DType": DType, "_absent": _ABSENT, "_defaults": defaults, "_function": function,
         "_are_short": _are_short, "_NeedsSamples": NeedsSamplesError, "_by_samples": _by_samples,
-        "_refusals": REFUSALS, "_tell": tell,
-        "_mend": functools.partial(_mend, function, name, takers, defaults, aliases),
+        "_refusals": REFUSALS, "_tell": tell, "_Overridden": overrides.OverriddenError,
+        "_answered": functools.partial(_answered, namespace["_accepting"], defaults, places),
+        "_mend": functools.partial(_mend, function, name, takers, defaults, aliases, namespace),
     }  # fmt: skip
     by_position = [word for word in passed if "=" not in word]
     named = [f"{word.partition('=')[0]!r}: {word.partition('=')[0]}" for word in passed if "=" in word]
@@ -332,6 +337,8 @@ def {function.__name__}({", ".join(header)}):
             {returned}
         except _NeedsSamples as _asked:
             return _by_samples(_asked, _function, {given_again})
+        except _Overridden:
+            return _answered({{{given}}}, {rest})
         except _refusals as _refusal:
             _tell(_refusal, _name, {given_again})
             raise
@@ -343,7 +350,8 @@ def {function.__name__}({", ".join(header)}):
 
 
 def _mend(
-    function: Any, name: str, takers: Any, defaults: Any, aliases: Any, given: dict[str, Any], rest: tuple[Any, ...]
+    function: Any, name: str, takers: Any, defaults: Any, aliases: Any, namespace: Any, given: dict[str, Any],
+    rest: tuple[Any, ...],
 ) -> Any:  # fmt: skip
     """The function of what its arguments are taken for."""
     for alias, argument in aliases.items():
@@ -352,10 +360,13 @@ def _mend(
             if given[argument] is not defaults[argument]:
                 raise TypeError(f"{name}() got multiple values for argument '{argument}'")
             given[argument] = value
-    for argument, (take, word, seen, place) in takers.items():
-        value = given[argument]
-        if value.__class__ not in seen and value is not defaults[argument]:
-            given[argument] = _taken(take, value, name, argument, word, place)
+    try:
+        for argument, (take, word, seen, place) in takers.items():
+            value = given[argument]
+            if value.__class__ not in seen and value is not defaults[argument]:
+                given[argument] = _taken(take, value, name, argument, word, place)
+    except overrides.OverriddenError:
+        return namespace["_answered"](given, rest)
     before: list[Any] = []
     if rest:  # what stands before it is given
         before = [given.pop(argument) for argument in function.__code__.co_varnames[: function.__code__.co_argcount]]
@@ -365,9 +376,26 @@ def _mend(
         return function(*before, *rest, **given)
     except NeedsSamplesError as error:
         return _by_samples(error, function, (*before, *rest), given)
+    except overrides.OverriddenError:
+        return namespace["_answered"](dict(zip(defaults, before, strict=False)) | given, rest)
     except REFUSALS as refusal:
         tell(refusal, name, (*before, *rest), given)
         raise
+
+
+def _answered(accepting: Any, defaults: Any, places: list[str], given: dict[str, Any], rest: tuple[Any, ...]) -> Any:
+    """What the class of an argument says of a call: arguments are given as they come, but for those left out."""
+    told = {
+        argument: value
+        for argument, value in given.items()
+        if value is not _ABSENT and value is not defaults.get(argument, _ABSENT)
+    }
+    first: list[Any] = []
+    for argument in places:
+        if argument not in told:
+            break
+        first.append(told.pop(argument))
+    return overrides.answered(accepting, (*first, *rest), told)
 
 
 REFUSALS = (IndexError, RuntimeError, ValueError)
@@ -422,7 +450,7 @@ def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: in
     except TypeError as error:
         raise TypeError(f"{name}(): {where}: {error}") from None
     if taken is _REFUSED:
-        raise TypeError(f"{name}(): {where} must be {word}, not {_type(value)}{_repair(value, word)}")
+        raise overrides.refused(f"{name}(): {where} must be {word}, not {_type(value)}{_repair(value, word)}", value)
     return taken
 
 

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tapegrad import batched, dtypes, engine, pages
+from tapegrad import batched, dtypes, engine, overrides, pages
 from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, repair
 from tapegrad.debug import MEMORY, SMALL
@@ -489,7 +489,7 @@ def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
     is_kept = any(isinstance(o, Tensor) and o._kind.requires_grad for o in operands)
     tensors = [operand(o, is_kept) for o in operands]
     if any(t is None for t in tensors):
-        return NotImplemented
+        return overrides.operated(op.name, *operands)
     if op.dtype_operand and _dtype_of(tensors[0]) is UINT8:
         warnings.warn(
             f"{op.name} received a uint8 condition tensor. Use a boolean condition instead",

@@ -3,6 +3,7 @@
 import copy
 import io
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -334,6 +335,43 @@ def test_a_leaf_whose_update_waits_has_its_gradient(shape: tuple[int, ...]):
         (before + (p * 10).sum()).backward()
     values = [3.0, 2.0, 1.0]
     assert np.array_equal(p.grad.numpy(), np.full(shape, sum(2 * v + 10 for v in values)))
+
+
+KEEP_THEIR_RESULTS: dict[str, Callable[[tg.Tensor], tg.Tensor]] = {  # their rules read what they gave
+    "cholesky": lambda x: tg.linalg.cholesky(x @ x.mT),
+    "exp": tg.exp,
+    "inv": tg.linalg.inv,
+    "matrix product, then solve": lambda x: tg.linalg.solve(x @ x, x),
+    "qr": lambda x: tg.linalg.qr(x).Q,
+    "softmax": lambda x: tg.softmax(x, 0),
+    "solve": lambda x: tg.linalg.solve(x, x @ x),
+    "svd": lambda x: tg.linalg.svd(x).U,
+}
+
+
+@pytest.mark.parametrize("name", KEEP_THEIR_RESULTS)
+@pytest.mark.parametrize("looks", [False, True])
+def test_a_write_leaves_what_the_rule_of_the_written_will_read(name: str, looks: bool):
+    made = KEEP_THEIR_RESULTS[name]
+
+    def written(x: tg.Tensor) -> tg.Tensor:
+        y = made(x)
+        if looks:
+            y.tolist()
+        y[-1] = 0.0
+        y[:, 0] *= 2.0
+        return (y * y).sum()
+
+    def chosen(x: tg.Tensor) -> tg.Tensor:
+        y = made(x) * tg.tensor([[2.0, 1.0, 1.0], [2.0, 1.0, 1.0], [0.0, 0.0, 0.0]], dtype=tg.float64)
+        return (y * y).sum()
+
+    x = np.random.default_rng(8).normal(size=(3, 3)) + 2.0 * np.eye(3)
+    for order in (tg.func.jacrev, tg.func.hessian):
+        np.testing.assert_allclose(order(written)(tg.tensor(x)).numpy(), order(chosen)(tg.tensor(x)).numpy(), rtol=1e-9)
+    a = tg.tensor(x, requires_grad=True)
+    written(a).backward()
+    np.testing.assert_allclose(a.grad.numpy(), tg.func.grad(chosen)(tg.tensor(x)).numpy(), rtol=1e-9)
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

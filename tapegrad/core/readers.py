@@ -93,7 +93,7 @@ def is_last_reader(tape, row):
     return (
         tape.plan.counted >= 0
         and slot.flags & (STORED | OWNED) == STORED | OWNED
-        and slot.row >= tape.plan.counted - 1
+        and max(slot.row, 0) >= tape.plan.counted
         and tape.live[row.a] == 0
         and tape.plan.readers[row.a] == 1
     )

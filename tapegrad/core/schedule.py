@@ -222,7 +222,7 @@ def make_regions(tape: Header):
     for i in range(plan.n_planned - 1, -1, -1):
         row = tape.rows[plan.planned[i]]
         if tape.ops[row.opcode].writes and is_evaluated(tape, row) and _may_go(tape, row.a):
-            since = min(since, max(tape.slots[row.a].row + 1, 0))
+            since = min(since, max(tape.slots[row.a].row, 0))
         chosen = _list_view(tape, row) if tape.ops[row.opcode].family == LAYOUT else _join(tape, row)
         plan.region_of_row[i] = chosen
         plan.begin[chosen + 1] += 1

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
-from tapegrad import dtypes, recorder
+from tapegrad import dtypes, overrides, recorder
 from tapegrad.arguments import CAST, Number, Surface, checked, method, node, taking_out
 from tapegrad.conversion import NUMBERS, as_operand, is_array, leaf_of, repair
 from tapegrad.dtypes import BOOL, FLOAT64, INT64, DType
@@ -55,14 +55,24 @@ def _taken(name: str, *operands: Any, parameters: tuple[str, ...] = ("input", "o
     tensors = [isinstance(o, Tensor) or is_array(o) for o in operands]
     for place, o in enumerate(operands):
         if not tensors[place] and not isinstance(o, NUMBERS):
-            raise TypeError(
+            raise overrides.refused(
                 f"{name.lstrip('_')}(): argument '{parameters[place]}' (position {place + 1}) must be Tensor, "
-                f"not {type(o).__name__}{repair(o)}"
+                f"not {type(o).__name__}{repair(o)}",
+                o,
             )
     if any(tensors):
         return operands
     first, *others = (leaf_of(o) if isinstance(o, np.generic) else o for o in operands)
     return leaf_of(first), *others
+
+
+def _recorded(op: Elementwise, name: str, *operands: Any, parameters: tuple[str, ...] = ("input", "other")) -> Any:
+    """The operation on what may stand for tensors."""
+    try:
+        taken = _taken(name, *operands, parameters=parameters)
+    except overrides.OverriddenError:
+        return overrides.answered(overrides.public(name), operands, {})
+    return record_elementwise(op, *taken)
 
 
 def _unary_function(op: Elementwise) -> Any:
@@ -73,7 +83,7 @@ def _unary_function(op: Elementwise) -> Any:
             return write(op.name, out, CAST, (input,), lambda: function(input))
         if input.__class__ is Tensor:
             return quick[opcode](input)
-        return record_elementwise(op, *_taken(op.name, input))
+        return _recorded(op, op.name, input)
 
     return _document(function, op, "input")
 
@@ -96,7 +106,7 @@ def _binary_function(op: Elementwise) -> tuple[Any, Any]:
             result = quick[opcode](input, other)
             if result is not NotImplemented:
                 return result
-        return record_elementwise(op, *_taken(op.name, input, other))
+        return _recorded(op, op.name, input, other)
 
     return _document(function, op, "input, other"), record
 
@@ -105,7 +115,7 @@ def _function_of_three(op: Elementwise) -> Any:
     def function(a: Any, b: Any, c: Any, *, out: Any = None) -> Any:
         if out is not None:
             return write(op.name, out, CAST, (a, b, c), lambda: function(a, b, c))
-        return record_elementwise(op, *_taken(op.name, a, b, c, parameters=("a", "b", "c")))
+        return _recorded(op, op.name, a, b, c, parameters=("a", "b", "c"))
 
     return _document(function, op, "a, b, c")
 
@@ -246,7 +256,7 @@ def div(input: Any, other: Any, *, rounding_mode: str | None = None, out: Any = 
         raise RuntimeError(
             f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'"
         )
-    return record_elementwise(_ROUNDED[rounding_mode], *_taken("div", input, other))
+    return _recorded(_ROUNDED[rounding_mode], "div", input, other)
 
 
 _ROUNDED = {"trunc": arithmetic._div_trunc, "floor": arithmetic.floor_divide}
@@ -265,7 +275,10 @@ def pow(input: Operand, exponent: Any, *, out: Any = None) -> Any:
     tensor([1., 4., 9.])
     """
     if not isinstance(input, Tensor):
-        input, exponent = _taken("pow", input, exponent)
+        try:
+            input, exponent = _taken("pow", input, exponent)
+        except overrides.OverriddenError:
+            return overrides.answered(pow, (input, exponent), {})
         input = input if isinstance(exponent, Tensor) else as_operand(input, False)
     if out is not None:
         return write("pow", out, CAST, (input, exponent), lambda: pow(input, exponent))
@@ -353,7 +366,9 @@ def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -
     for name, value in (("input", input), ("other", other)):
         if not isinstance(value, (Tensor, *NUMBERS)) and not is_array(value):
             given = "nothing" if value is _NOT_GIVEN else type(value).__name__
-            raise TypeError(f"where(): argument '{name}' must be Tensor or Number, not {given}{repair(value)}")
+            raise overrides.refused(
+                f"where(): argument '{name}' must be Tensor or Number, not {given}{repair(value)}", value
+            )
     return record_elementwise(logic.where, condition, input, other)
 
 

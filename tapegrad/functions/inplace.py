@@ -77,6 +77,8 @@ def _operator(python: str, op: Elementwise) -> Any:
         if result is NotImplemented:
             # CPython takes what native code answers in this place for a sequence's answer too: it has to be one.
             return getattr(operator, f"__{python}__")(self, other)
+        if not isinstance(result, Tensor):  # what another class answered
+            return result
         kind = result._kind
         known = isinstance(key[2], Kind) or key[2] in (bool, int, float)
         if known and kind.shape == self._kind.shape and kind.dtype is self._kind.dtype and not SMALL:
@@ -99,6 +101,8 @@ def _method(name: str, op: Elementwise, function: Any) -> Any:
         working = _ops["floor_divide"] if isinstance(facts.get("rounding_mode"), str) else op
         _check(self, working, (*args, *(v for k, v in facts.items() if k not in _MODES)), f"{name}_")
         result = function(self, *args, **facts)
+        if not isinstance(result, Tensor):  # what another class answered
+            return result
         _check_dtype(self, result._kind.dtype, f"{name}_")
         result = cast(result, self._kind.dtype)
         return writing.assign(self, _instead(self, result) if op.result == BOOLEAN else result)

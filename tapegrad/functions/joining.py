@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import aliasing
+from tapegrad import aliasing, overrides
 from tapegrad.arguments import EXACT, Dims, Sizes, Surface, checked, node, sizes
 from tapegrad.conversion import NUMBERS, as_operand, joiners
 from tapegrad.dtypes import BY_NUMPY, FLOAT64, INT32, INT64
@@ -62,9 +62,10 @@ def _list(name: str, tensors: tuple[Any, ...], where_empty: str = "") -> list[Te
         raise RuntimeError(where_empty)
     for i, t in enumerate(given):
         if not isinstance(t, Tensor):
-            raise TypeError(
+            raise overrides.refused(
                 f"{name}(): argument 'tensors' must be tuple of Tensors, but found element of type {type(t).__name__} "
-                f"at pos {i}"
+                f"at pos {i}",
+                t,
             )
     return list(given)
 

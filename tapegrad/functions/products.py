@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tapegrad import batched
+from tapegrad import batched, overrides
 from tapegrad.arguments import EXACT, Surface
 from tapegrad.batched import Batched
 from tapegrad.conversion import as_operand, is_array, is_sparse, leaf_of
@@ -264,15 +264,15 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
 def _operator(self: Tensor, other: Any) -> Any:
     if is_sparse(other):
         return _sparse_product(other.T, self.mT).mT if self.ndim == 2 else _sparse_product(other.T, self)
-    other = _operand(other, self)
-    return NotImplemented if other is None else matmul(self, other)
+    taken = _operand(other, self)
+    return overrides.operated("matmul", self, other) if taken is None else matmul(self, taken)
 
 
 def _reflected(self: Tensor, other: Any) -> Any:
     if is_sparse(other):
         return _sparse_product(other, self)
-    other = _operand(other, self)
-    return NotImplemented if other is None else matmul(other, self)
+    taken = _operand(other, self)
+    return overrides.operated("matmul", other, self) if taken is None else matmul(taken, self)
 
 
 def _operand(value: Any, beside: Tensor) -> Any:
