@@ -2,6 +2,7 @@
 
 import gc
 import math
+import threading
 import weakref
 from collections import namedtuple
 from math import sin as imported_sin
@@ -444,3 +445,44 @@ def test_functions_that_nobody_holds_go():
     for _ in range(3):  # what Numba does at the end of one function lets another go
         gc.collect()
     assert [function() for function in gone] == [None, None]
+
+
+def test_gradients_that_have_the_memory_of_the_sweep_are_their_own():
+    """They outlive the tape, later gradients, and the thread; other arguments, and smaller ones, are copied."""
+
+    @njit
+    def f(x, s, w):
+        total = 0.0
+        for i in range(x.shape[0]):
+            for j in range(x.shape[1]):
+                total += s * x[i, j] * x[i, j] + w[j % 3]
+        return total
+
+    gradient = tg.func.grad(f, argnums=(0, 1, 2))
+    x, w = np.arange(1.0, 1001.0).reshape(25, 40), np.ones(3)
+    found = [gradient(k * x, 2.0, w) for k in range(1, 6)]
+    thread = threading.Thread(target=lambda: found.append(gradient(6 * x, 2.0, w)))
+    thread.start()
+    thread.join()
+    found[0][0][:] = 7.0
+    found.append(gradient(np.asfortranarray(7 * x), 2.0, w))
+    tg.jitted.free()
+    assert (found[0][0] == 7.0).all()
+    for k, (x_bar, s_bar, w_bar) in enumerate(found[1:], 2):
+        np.testing.assert_array_equal(x_bar, 4.0 * k * x)
+        assert s_bar == np.sum((k * x) ** 2)
+        np.testing.assert_array_equal(w_bar, [25 * 14, 25 * 13, 25 * 13])
+
+
+def test_gradients_inside_of_what_is_recorded_leave_its_tape_alone():
+    """A plain one, whose arguments have no derivatives, between statements that are recorded."""
+    inner = tg.jitted.value_and_grad(njit(lambda y: np.sum(y * y * y)))
+
+    @njit
+    def f(x):
+        total = np.sum(x * x)
+        _, slope = inner(np.arange(500.0))
+        return total * slope[2] + np.sum(x) * slope[499]
+
+    x = np.linspace(0.0, 1.0, 300)
+    np.testing.assert_allclose(tg.func.grad(f)(x), 2.0 * x * 12.0 + 3.0 * 499.0**2, rtol=1e-15)

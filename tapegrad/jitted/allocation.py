@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.imputils import impl_ret_borrowed, impl_ret_new_ref
 from numba.extending import intrinsic
 from numba.np import arrayobj
 
 from tapegrad.jitted.inner import inside
+
+MANAGE_MEMORY = 2  # of the functions that Numba publishes for memory that others have allocated
 
 
 @intrinsic
@@ -68,6 +71,30 @@ def copy_from(typingctx, x, address):
         return context.get_dummy_value()
 
     return types.void(x, types.int64), codegen
+
+
+@intrinsic
+def taking_over(typingctx, x, memory, free, place):
+    """A contiguous array like `x` at a place in memory that is its own from now on, and let go of by `free`."""
+    made = types.Array(x.dtype, x.ndim, "C")
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        given = arrayobj.make_array(sig.args[0])(context, builder, args[0])
+        array = arrayobj.make_array(made)(context, builder)
+        pointers = cgutils.voidptr_t, cgutils.voidptr_t
+        manage = ir.FunctionType(cgutils.voidptr_t, pointers).as_pointer()
+        table = builder.bitcast(context.nrt.get_nrt_api(builder), manage.as_pointer())
+        owned, at_end = (builder.inttoptr(address, cgutils.voidptr_t) for address in args[1:3])
+        meminfo = builder.call(builder.load(cgutils.gep(builder, table, MANAGE_MEMORY)), [owned, at_end])
+        shape, size = cgutils.unpack_tuple(builder, given.shape, x.ndim), context.get_constant(types.intp, 8)
+        strides = [size] * x.ndim
+        for k in reversed(range(x.ndim - 1)):
+            strides[k] = builder.mul(strides[k + 1], shape[k + 1])
+        data = builder.inttoptr(args[3], array.data.type)
+        arrayobj.populate_array(array, data, shape, strides, size, meminfo)
+        return impl_ret_new_ref(context, builder, made, array._getvalue())
+
+    return made(x, *[types.int64] * 3), codegen
 
 
 @intrinsic

@@ -45,6 +45,7 @@ from tapegrad.jitted.lifting import (
     scalar,
     shaped,
     strip,
+    taken,
     tangents,
 )
 from tapegrad.jitted.repeats import before, kept_states, load_states, put_back
@@ -302,7 +303,7 @@ SCOPE = {
     "zero_adjoints": zero_adjoints, "sweep": sweep, "get_word": get_word,
     "put_word": put_word, "get_number": get_number, "put_number": put_number, "protected": protected, "count": count,
     "lift": lift, "keep": keep, "own": own, "give_back": give_back, "row_of": row_of, "rows": rows, "scalar": scalar,
-    "tangents": tangents, "shaped": shaped, "strip": strip,
+    "tangents": tangents, "shaped": shaped, "taken": taken, "strip": strip,
     "vector_of": vector_of, "before": before, "put_back": put_back, "kept_states": kept_states,
     "load_states": load_states,
 }  # fmt: skip
@@ -325,7 +326,8 @@ def source(form: Form, read: Mapping[int, Reading]) -> str:
     lifts += [f"b{i} = {'own' if form.owns else 'keep'}(kind, a{i})" for i in passive]
     shapes, at = "", "0"
     for i in form.argnums:
-        shapes += f"shaped(a{i}, bars, row + {at}, width), "
+        one = f"(a{i}, bars, row + {at}, width)" if form.n_tangents else f"(a{i}, header, bars, row + {at})"
+        shapes += f"{'shaped' if form.n_tangents else 'taken'}{one}, "
         at += f" + count(a{i})"
     body = TEXTS[form.text].format(
         lift="; ".join(lifts),

@@ -27,7 +27,7 @@ takes rows (`drivers.py`) gives them back, also where the user's function raises
 
 Every thread has a tape of its own for each use, found by `pthread_getspecific` from compiled code. The words of its
 header are named below. Memory grows by half again when it is full, much of it by an eighth, is kept from call to call,
-and is freed on request or when the thread ends.
+and is freed on request or when the thread ends; that of the adjoints may become a gradient's (`lifting.py`).
 """
 
 from __future__ import annotations

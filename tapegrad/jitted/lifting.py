@@ -20,8 +20,9 @@ from numba.core.typing import signature
 from numba.extending import intrinsic, overload
 from numba.typed import Dict, List
 
+from tapegrad.jitted import jacobian_tape as tape
 from tapegrad.jitted import rewriting
-from tapegrad.jitted.access import get_number
+from tapegrad.jitted.access import get_number, get_word, put_word
 from tapegrad.jitted.active import (
     DOUBLE,
     PASSIVE,
@@ -37,12 +38,14 @@ from tapegrad.jitted.active import (
     is_narrow_array,
     is_record_array,
 )
-from tapegrad.jitted.allocation import array_like, copy_from, flat_of, flat_view
+from tapegrad.jitted.allocation import array_like, copy_from, flat_of, flat_view, taking_over
 from tapegrad.jitted.complex_numbers import complex_value, imaginary_part, real_part
 from tapegrad.jitted.emission import ZERO_ROW, Emitter, Single, made_of
 from tapegrad.jitted.errors import WrongResultError
 from tapegrad.jitted.inner import OPTIONS, define, inside
 from tapegrad.jitted.single_precision import narrow_value, narrowed, widened
+
+LEAST_TAKEN = 128  # elements: to copy fewer takes less time than to allocate them
 
 # --- a scalar at a time -----------------------------------------------------------------------------------------------
 
@@ -718,3 +721,24 @@ def _shaped(x, bars, at, width):
         lines.append(f" return ({''.join(f'y{i}, ' for i in range(len(x)))})")
         return _made(lines, {"shaped": shaped, "count": count})
     return lambda x, bars, at, width: get_number(bars, at * width)
+
+
+def taken(x, header, bars, at):
+    """The same, of rows of width 1, when a tape is done with: for what it doesn't share with others, its own memory."""
+    raise NotImplementedError
+
+
+@overload(taken, OPTIONS)
+def _taken(x, header, bars, at):
+    if not isinstance(x, types.Array) or x.dtype != types.float64:
+        return lambda x, header, bars, at: shaped(x, bars, at, 1)
+
+    def take(x, header, bars, at):
+        is_there = get_word(header, tape.ADJOINT) == bars and get_word(header, tape.ROWS) <= 1
+        if x.size < LEAST_TAKEN or not is_there or 2 * x.size < get_word(header, tape.ADJOINT_CAPACITY):
+            return shaped(x, bars, at, 1)
+        put_word(header, tape.ADJOINT, 0)
+        put_word(header, tape.ADJOINT_CAPACITY, 0)
+        return taking_over(x, bars, get_word(header, tape.FREE), bars + 8 * at)
+
+    return take

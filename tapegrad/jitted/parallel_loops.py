@@ -34,7 +34,8 @@ from numba import prange
 from numba.core import errors, ir, ir_utils, types
 from numba.core.compiler_machinery import register_pass
 from numba.core.registry import cpu_target
-from numba.extending import overload
+from numba.core.typing import signature
+from numba.extending import intrinsic
 from numba.np.ufunc import parallel
 
 from tapegrad import threads
@@ -62,7 +63,7 @@ from tapegrad.jitted.allocation import vector_of
 from tapegrad.jitted.block_rows import address_of
 from tapegrad.jitted.drivers import protected
 from tapegrad.jitted.errors import NotDifferentiableError
-from tapegrad.jitted.inner import OPTIONS, Pass, define, inside
+from tapegrad.jitted.inner import Pass, define, inside
 from tapegrad.jitted.kept import as_kind
 from tapegrad.jitted.lifting import make, row_of, strip
 from tapegrad.jitted.nest_rows import address_of as data_of
@@ -378,20 +379,24 @@ rewriting.PARALLEL.append(ParallelLoops)
 def _runner(loop: Outlined, proof: Proof) -> Any:
     """What is called before a loop."""
 
-    def run(turns, inputs):
-        raise NotImplementedError
-
-    @overload(run, OPTIONS)
-    def typed(turns, inputs):
+    @intrinsic
+    def run(typingctx, turns, inputs):
         loop.is_taken = True
         try:
             made = inside(_shared_out(loop, proof, turns, [types.unliteral(k) for k in inputs]))
-            made._numba_type_.get_call_type(cpu_target.typing_context, (turns, inputs), {})
-            return lambda turns, inputs: made(turns, inputs)
+            sig = made._numba_type_.get_call_type(typingctx, (turns, inputs), {})
         except (Declined, errors.NumbaError, NotDifferentiableError):  # what is amiss is told where the loop itself is
             loop.is_taken = False
-        items = "".join(f"inputs[{i}], " for i in range(len(loop.state)))
-        return define(f"def run(turns, inputs):\n return False, 0, ({items})", "run", {})
+            items = "".join(f"inputs[{i}], " for i in range(len(loop.state)))
+            made = inside(define(f"def run(turns, inputs):\n return False, 0, ({items})", "run", {}))
+            sig = made._numba_type_.get_call_type(typingctx, (turns, inputs), {})
+
+        def codegen(context: Any, builder: Any, call: Any, args: Any) -> Any:
+            result = made.get_compile_result(sig)
+            context.active_code_library.add_linking_library(result.library)
+            return context.call_internal(builder, result.fndesc, sig, args)
+
+        return signature(sig.return_type, turns, inputs), codegen
 
     checking.make_known(run)
     return run
@@ -512,7 +517,7 @@ def run(turns, inputs):
     packed = as_given(inputs)
     put_word(words, INPUTS, place_of(packed))
     if run_chunks(header, words, address_of(job)) == 0:
-        _, _, x = again(0, len(turns), turns.start, turns.step, {begun})
+        _, _, x = again(ZERO, len(turns), turns.start, turns.step, {begun})
         return True, 1, ({left})
 {sums}
     end_chunks(header, words)
@@ -545,6 +550,7 @@ def be_ready() -> None:
 
 _SCOPE = {
     "KIND": KIND, "ROWS": tape.ROWS, "ARGUMENTS": tape.ARGUMENTS, "NO_MEMORY": tape.NO_MEMORY,
+    "ZERO": parallel_writes.ZERO,
     **{name.upper(): at for name, at in words_of(chunks.Job).items()}, "N_WORDS": chunks.Job.nbytes // 8,
     "open_tape": open_tape, "get_word": get_word, "put_word": put_word, "get_number": get_number,
     "put_number": put_number, "reserve": reserve, "protected": protected, "strip": strip, "row_of": row_of,

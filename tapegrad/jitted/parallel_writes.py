@@ -73,6 +73,7 @@ from tapegrad.memory import words_of
 KIND = Taped(0)
 N_AT, FIRST_AT, BY_AT, CHUNKS_AT, N_OUT_AT, N_KEPT = range(6)  # words that are kept
 MOST_WHOLE = 64  # numbers for each turn, of arrays that every chunk is given whole
+ZERO = np.int64(0)  # Numba compiles a function once more for a literal
 
 
 class Reach(NamedTuple):
@@ -526,7 +527,7 @@ class Texts:
     def forward(self) -> str:
         """What a thread does for a chunk at first."""
         begun = "".join(f"plain{j}(start{j}), " for j in range(self.m))
-        given = "".join(f"inputs[{i}], " for i in range(len(self.given.kinds))) + "0, " * len(self.given.begins)
+        given = "".join(f"inputs[{i}], " for i in range(len(self.given.kinds))) + "ZERO, " * len(self.given.begins)
         sums = "\n".join(
             f"    put_{_word(kind)}(get_word(words, VALUES), k * m + {j}, plain{j}(y[{j}]))"
             for j, kind in enumerate(self.chunk)
@@ -560,7 +561,7 @@ class Texts:
             outputs="".join(f"y{j}, " for j in range(self.m)) + more,
             begun="".join(f"out{j}(inputs[{j}]), " for j in range(self.m))
             + "".join(f"inputs[{i}], " for i in range(self.m, n_kinds))
-            + "0, " * len(self.given.begins),
+            + "ZERO, " * len(self.given.begins),
             left="".join(f"out{j}(x[{j}]), " for j in range(self.m)) + more,
             n_weights=len(self.active_sums),
         )
@@ -655,7 +656,7 @@ def reverse(header, last, trailer):
     put_word(words, TAPE, data_of(aside))
     stride = 1
     for k in range(n_chunks):
-        stride = max(stride, add(header, begin, k, 0))
+        stride = max(stride, add(header, begin, k, ZERO))
     found = vector_of(n_chunks * stride)
     put_word(words, FOUND, data_of(found))
     put_word(words, STRIDE, stride)
@@ -684,7 +685,7 @@ def run(turns, inputs):
         put_word(words, TAPE, header)
         put_word(words, BEGIN, begin)
         put_word(words, N_SUMS, m)
-        n_kept, n_whole, n_out = size(inputs, 0, n, n, first, by)
+        n_kept, n_whole, n_out = size(inputs, ZERO, n, n, first, by)
         if n_whole <= MOST_WHOLE * n:
             n_tried, _, _ = size(inputs, n // 2, n // 2 + 1, n, first, by)
             begin_block(header, n_tried, 0)
@@ -695,7 +696,7 @@ def run(turns, inputs):
         if n_chunks != 0:
             n_kept += N_KEPT + {n_weights} * (n_chunks + 1)
             begin_block(header, n_kept, n_out)
-            at = save(inputs, header, begin + N_KEPT, 0, n, n, first, by)
+            at = save(inputs, header, begin + N_KEPT, ZERO, n, n, first, by)
             done, values, weights = vector_of(n_chunks), vector_of(n_chunks * m), vector_of(n_chunks + 1)
             put_word(words, DONE, data_of(done))
             put_word(words, VALUES, data_of(values))
@@ -715,7 +716,7 @@ def run(turns, inputs):
             end_block(header, n_kept, n_out, address_of(reverse))
             held(memory, (done, values, weights))
             return True, 1, ({outputs})
-    _, _, x = again(0, n, first, by, {begun})
+    _, _, x = again(ZERO, n, first, by, {begun})
     return True, 1, ({left})
 """
 
@@ -742,7 +743,7 @@ def run_of(
 _SCOPE = {
     "np": np, "KIND": KIND, "ROWS": tape.ROWS, "ARGUMENTS": tape.ARGUMENTS, "INDEX": tape.INDEX,
     "PARTIAL": tape.PARTIAL, "ADJOINT": tape.ADJOINT, "NO_MEMORY": tape.NO_MEMORY, "SPARE": tape.SPARE,
-    "REALLOC": tape.REALLOC, "LEAST_TURNS": chunks.LEAST_TURNS, "MOST_WHOLE": MOST_WHOLE,
+    "REALLOC": tape.REALLOC, "LEAST_TURNS": chunks.LEAST_TURNS, "ZERO": ZERO, "MOST_WHOLE": MOST_WHOLE,
     "N_KEPT": N_KEPT, "N_AT": N_AT, "FIRST_AT": FIRST_AT, "BY_AT": BY_AT, "CHUNKS_AT": CHUNKS_AT, "N_OUT_AT": N_OUT_AT,
     **{name.upper(): at for name, at in words_of(chunks.Job).items()}, "N_WORDS": chunks.Job.nbytes // 8,
     **{function.__name__: function for function in (keep_word, kept_word, take_bars, begin_block, end_block)},
