@@ -264,7 +264,6 @@ def _unprepared(*args: Any, **facts: Any) -> Any:
 
 def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str, namespace: dict[str, Any]) -> Any:
     parameters = [*inspect.signature(function).parameters.values()]
-    parameters = [*inspect.signature(function).parameters.values()]
     names = [parameter.name for parameter in parameters]
     places = [parameter.name for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD]
     first = 0 if is_method or names[0] == "self" else 1
