@@ -148,8 +148,10 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
     Parameters
     ----------
-    module, name
-        What has the weight, and its name.
+    module
+        What has the weight.
+    name
+        The name of the weight.
     dim : int or None
         Each index of this dimension has a norm of its own; None: there is one norm.
 
