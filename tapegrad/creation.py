@@ -38,8 +38,12 @@ def tensor(data: Any, *, dtype: Any = None, device: Any = None, requires_grad: b
     ------
     RuntimeError
         Where gradients are asked for and the dtype is not floating point.
-    TypeError, ValueError, RuntimeError
-        Where the data is not numeric; where it is ragged, or an integer is too long; where it is some other object.
+    TypeError
+        Where the data is not numeric.
+    ValueError
+        Where it is ragged, or an integer is too long.
+    RuntimeError
+        Where it is some other object.
 
     >>> import tapegrad as tg
     >>> tg.tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)

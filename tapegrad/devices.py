@@ -91,8 +91,10 @@ def has_channels_last(format: Any, ndim: int) -> bool:
 
     Raises
     ------
-    TypeError, RuntimeError
-        Where it is no format; where there are other than 4 dimensions (or 5).
+    TypeError
+        Where it is no format.
+    RuntimeError
+        Where there are other than 4 dimensions (or 5).
     """
     if not isinstance(format, memory_format):
         raise TypeError(f"argument 'memory_format' must be tapegrad.memory_format, not {type(format).__name__}")

@@ -397,8 +397,10 @@ def jvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     ----------
     func : callable
         The function.
-    primals, tangents : tuple
-        The arguments, and a tangent for each, of the same form; None for those that aren't differentiated.
+    primals : tuple
+        The arguments.
+    tangents : tuple
+        A tangent for each, of the same form; None for those that aren't differentiated.
     has_aux : bool
         Whether `func` returns a pair, of which the second is handed on.
 

@@ -61,8 +61,10 @@ class Size(tuple[int, ...]):
 
         Raises
         ------
-        TypeError, ValueError
-            Where one is no int; where it doesn't fit 64 bits.
+        TypeError
+            Where one is no int.
+        ValueError
+            Where it doesn't fit 64 bits.
         """
         lengths = []
         try:

@@ -39,8 +39,10 @@ def assert_close(
     ------
     AssertionError
         Where they disagree; it says where most.
-    ValueError, TypeError
-        Where one tolerance is given alone; where something can't be compared.
+    ValueError
+        Where one tolerance is given alone.
+    TypeError
+        Where something can't be compared.
 
     >>> import tapegrad as tg
     >>> tg.testing.assert_close(tg.tensor([1.0, 2.0]), tg.tensor([1.0, 3.0]))

@@ -93,8 +93,10 @@ def set_num_threads(n: int) -> None:
 
     Raises
     ------
-    RuntimeError, ValueError
-        If `n` is no positive int; if it doesn't fit 32 bits.
+    RuntimeError
+        If `n` is no positive int.
+    ValueError
+        If it doesn't fit 32 bits.
 
     >>> import tapegrad as tg
     >>> before = tg.get_num_threads()

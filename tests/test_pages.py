@@ -50,7 +50,9 @@ def test_the_reference_has_docstrings(definitions, module, name):
 
 
 def test_what_is_made_from_declarations_has_an_example():
+    from tapegrad import xp
     from tapegrad.functions import arrays, elementwise, reductions, shaping
+    from tapegrad.nn import declared, lazy
 
     made = {
         name: f for name, f in vars(tg.special).items() if getattr(f, "__wrapped__", None) in elementwise.made.values()
@@ -58,6 +60,8 @@ def test_what_is_made_from_declarations_has_an_example():
     for module in (arrays, elementwise, reductions, shaping):
         made |= {name: f for name, f in module.functions.items() if f.__module__ == "tapegrad"}
     assert len(made) > 200
+    made |= declared.layers | {name: getattr(tg.nn, f"Lazy{name}") for name in lazy.__test__}
+    made |= {f"xp.{name}": getattr(xp, name) for name in xp.elementwise.__test__}
     assert [name for name, f in made.items() if ">>> " not in f.__doc__] == []
 
 

@@ -110,15 +110,18 @@ def gradcheck(
         checked; where none does, the differences must be zero.
     inputs : Tensor or tuple
         Those Tensors that require grad are checked, and had better be float64.
-    eps, atol, rtol : float
-        The step, and how far apart derivatives may be: `atol + rtol * |difference|`.
+    eps : float
+        The step of the differences.
+    atol, rtol : float
+        How far apart derivatives may be: `atol + rtol * |difference|`.
     raise_exception : bool
         Whether to raise where they are, or return False.
     nondet_tol : float
         How far apart two sweeps may be.
-    check_backward_ad, check_forward_ad : bool
-        Whether derivatives by reverse sweeps are checked, and those of dual tensors, which take the function's rules
-        for forward mode.
+    check_backward_ad : bool
+        Whether derivatives by reverse sweeps are checked.
+    check_forward_ad : bool
+        Whether those of dual tensors are, which take the function's rules for forward mode.
     check_batched_grad, check_batched_forward_grad : bool
         Whether these are the same for many seeds at once.
     check_grad_dtypes : bool

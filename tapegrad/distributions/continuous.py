@@ -60,8 +60,10 @@ class Normal(_LocScale, ExponentialFamily):
 
     Parameters
     ----------
-    loc, scale : Tensor, array or number
-        Its mean; its standard deviation, which is positive.
+    loc : Tensor, array or number
+        Its mean.
+    scale : Tensor, array or number
+        Its standard deviation, which is positive.
     validate_args : bool, optional
         Whether parameters and values are checked.
 

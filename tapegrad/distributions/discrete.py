@@ -78,8 +78,10 @@ class Bernoulli(_Odds, ExponentialFamily):
 
     Parameters
     ----------
-    probs, logits : Tensor, array or number
-        p, or log(p / (1 - p)): one of them.
+    probs : Tensor, array or number
+        p: this is given, or `logits`.
+    logits : Tensor, array or number
+        log(p / (1 - p)).
 
     >>> import tapegrad as tg
     >>> tg.distributions.Bernoulli(logits=0.0).log_prob(tg.tensor([0.0, 1.0]))
@@ -336,8 +338,10 @@ class Categorical(_Categories):
 
     Parameters
     ----------
-    probs, logits : Tensor or array
-        Of shape [..., K]: probabilities, or their logarithms, up to a factor: they are normalised.
+    probs : Tensor or array
+        Probabilities of shape [..., K], up to a factor: they are normalised.
+    logits : Tensor or array
+        Their logarithms, in the place of `probs`.
 
     >>> import tapegrad as tg
     >>> tg.distributions.Categorical(tg.tensor([1.0, 3.0])).log_prob(tg.tensor(1))

@@ -122,8 +122,10 @@ class Distribution:
 
     Parameters
     ----------
-    batch_shape, event_shape : Size
-        The shape of the batch; that of one value.
+    batch_shape : Size
+        The shape of the batch.
+    event_shape : Size
+        The shape of one value.
     validate_args : bool, optional
         Whether parameters and values are checked; by default they are, unless Python runs with `-O`.
 

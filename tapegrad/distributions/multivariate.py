@@ -101,8 +101,12 @@ class MultivariateNormal(_OfMatrix):
     ----------
     loc : Tensor or array
         The mean, of shape [..., n].
-    covariance_matrix, precision_matrix, scale_tril : Tensor or array
-        S, its inverse, or its lower Cholesky factor, of shape [..., n, n]: one of them. The factor is fastest.
+    covariance_matrix : Tensor or array
+        S, of shape [..., n, n]: this is given, or one of the next two.
+    precision_matrix : Tensor or array
+        The inverse of S.
+    scale_tril : Tensor or array
+        The lower Cholesky factor of S, which is fastest.
 
     >>> import tapegrad as tg
     >>> d = tg.distributions.MultivariateNormal(tg.zeros(2), tg.eye(2))
@@ -166,8 +170,12 @@ class LowRankMultivariateNormal(Distribution):
 
     Parameters
     ----------
-    loc, cov_factor, cov_diag : Tensor or array
-        The mean, of shape [..., n]; W, of shape [..., n, m], with m small; d, of shape [..., n].
+    loc : Tensor or array
+        The mean, of shape [..., n].
+    cov_factor : Tensor or array
+        W, of shape [..., n, m], with m small.
+    cov_diag : Tensor or array
+        d, of shape [..., n].
 
     >>> import tapegrad as tg
     >>> d = tg.distributions.LowRankMultivariateNormal(tg.zeros(2), tg.zeros(2, 1), tg.ones(2))
@@ -285,8 +293,12 @@ class Wishart(_OfMatrix):
     ----------
     df : Tensor, array or number
         Degrees of freedom, greater than n - 1.
-    covariance_matrix, precision_matrix, scale_tril : Tensor or array
-        V, its inverse, or its lower Cholesky factor, of shape [..., n, n]: one of them.
+    covariance_matrix : Tensor or array
+        V, of shape [..., n, n]: this is given, or one of the next two.
+    precision_matrix : Tensor or array
+        The inverse of V.
+    scale_tril : Tensor or array
+        The lower Cholesky factor of V.
 
     >>> import tapegrad as tg
     >>> tg.distributions.Wishart(2.0, tg.eye(2)).log_prob(tg.eye(2))

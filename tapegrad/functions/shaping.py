@@ -542,8 +542,10 @@ def narrow(input: Tensor, dim: int, start: int | Tensor, length: int) -> Tensor:
 
     Raises
     ------
-    IndexError, RuntimeError
-        Where `start` is out of range; where `length` is negative or too long.
+    IndexError
+        Where `start` is out of range.
+    RuntimeError
+        Where `length` is negative or too long.
 
     >>> import tapegrad as tg
     >>> tg.narrow(tg.arange(5), 0, 1, 3)
@@ -629,8 +631,10 @@ def cat(tensors: Any, dim: int = 0) -> Tensor:
 
     Raises
     ------
-    RuntimeError, ValueError
-        Where the other dimensions differ; where the list is empty.
+    RuntimeError
+        Where the other dimensions differ.
+    ValueError
+        Where the list is empty.
 
     >>> import tapegrad as tg
     >>> tg.cat([tg.zeros(2), tg.ones(1)])

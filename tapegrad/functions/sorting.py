@@ -621,8 +621,10 @@ def quantile(
         Of floats.
     q
         A number from 0 to 1, or a vector of them in the dtype of `input`, which become the result's first dimension.
-    dim, keepdim
-        The dimension; whether the result has it too, with length 1.
+    dim
+        The dimension.
+    keepdim
+        Whether the result has it too, with length 1.
     interpolation
         What is taken between two elements: "linear", "lower", "higher", "midpoint" or "nearest".
 

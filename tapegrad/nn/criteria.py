@@ -77,8 +77,10 @@ class AdaptiveLogSoftmaxWithLoss(Module):
 
     Parameters
     ----------
-    in_features, n_classes : int
-        Features of the input; how many classes, the most frequent first.
+    in_features : int
+        Features of the input.
+    n_classes : int
+        How many classes there are, the most frequent first.
     cutoffs : sequence of int
         Where clusters begin, ascending.
     div_value : float

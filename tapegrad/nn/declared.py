@@ -440,19 +440,36 @@ class _Padding(Declared):
         return F.pad(input, tuple(self.padding), self.mode, getattr(self, "value", None))
 
 
+_MODES = {
+    "Zero": ("constant", "zeros"),
+    "Constant": ("constant", "`value`"),
+    "Reflection": ("reflect", "the mirror images of the elements beside the edge"),
+    "Replication": ("replicate", "copies of the element at the edge"),
+    "Circular": ("circular", "the elements of the other end"),
+}
+_PADDED = """`input` with {what} before and behind, along {where}. See `nn.functional.pad`.
+
+Parameters
+----------
+padding : int or tuple of int
+    How many elements there are more: on all sides, or before and behind, of the last dimension first.
+"""
+
+
+def _pad(name: str, d: int) -> None:
+    (mode, what), document = _MODES[name], _PADDED
+    options, shown = "padding", "{padding}"
+    if name == "Constant":
+        options, shown = "padding, value", "padding={padding}, value={value}"
+        document += "value : float\n    What these are.\n"
+    where = f"the last {d} dimensions" if d > 1 else "the last dimension"
+    facts = {"mode": mode, "dimensions": d, "__doc__": document.format(what=what, where=where).rstrip()}
+    layers[f"{name}Pad{d}d"] = declare(f"{name}Pad{d}d", F.pad, options, shown, _Padding, **facts)
+
+
 for _d in (1, 2, 3):
-    for _name, _mode in {
-        "Zero": "constant",
-        "Reflection": "reflect",
-        "Replication": "replicate",
-        "Circular": "circular",
-    }.items():
-        layers[f"{_name}Pad{_d}d"] = declare(
-            f"{_name}Pad{_d}d", F.pad, "padding", "{padding}", _Padding, mode=_mode, dimensions=_d
-        )
-    layers[f"ConstantPad{_d}d"] = declare(
-        f"ConstantPad{_d}d", F.pad, "padding, value", "padding={padding}, value={value}", _Padding, dimensions=_d
-    )
+    for _name in _MODES:
+        _pad(_name, _d)
 
 _show("""
 >>> tg.nn.ZeroPad1d(1)(tg.tensor([[[1.0, 2.0, 3.0]]]))

@@ -58,8 +58,10 @@ class Linear(Module):
 
     Parameters
     ----------
-    in_features, out_features : int
-        The last lengths of what is given, and of what comes out.
+    in_features : int
+        The last length of what is given.
+    out_features : int
+        The last length of what comes out.
     bias : bool
         Whether there is a `b`.
 

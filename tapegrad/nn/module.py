@@ -310,8 +310,10 @@ class Module:
 
         Raises
         ------
-        AttributeError, ValueError
-            Where there is nobody to hold it; where the path is empty.
+        AttributeError
+            Where there is nobody to hold it.
+        ValueError
+            Where the path is empty.
         """
         if not target:
             raise ValueError("Cannot set the submodule without a target name!")

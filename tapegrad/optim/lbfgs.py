@@ -102,10 +102,16 @@ class LBFGS(Optimizer):
         What is optimised; there is one group only.
     lr : float
         The length of steps, of which the line search begins with one.
-    max_iter, max_eval, history_size : int
-        Iterations a step, and calls of the closure (by default 5/4 of these); pairs that the Hessian is made of.
-    tolerance_grad, tolerance_change : float
-        The largest gradient, and the largest change of parameters and of the loss, with which a step ends.
+    max_iter : int
+        Iterations a step.
+    max_eval : int
+        Calls of the closure a step: by default 5/4 of `max_iter`.
+    history_size : int
+        Pairs that the Hessian is made of.
+    tolerance_grad : float
+        The largest gradient with which a step ends.
+    tolerance_change : float
+        The largest change of parameters, and of the loss, with which a step ends.
     line_search_fn : str, optional
         "strong_wolfe"; by default steps are of length `lr`.
 

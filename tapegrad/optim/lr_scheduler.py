@@ -81,6 +81,20 @@ class LRScheduler:
         Whose rates are set.
     last_epoch : int
         -1 to begin; else where to go on, and groups then have an "initial_lr".
+
+    >>> import tapegrad as tg
+    >>> class Halves(tg.optim.lr_scheduler.LRScheduler):
+    ...     def get_lr(self):
+    ...         return [rate * 0.5**self.last_epoch for rate in self.base_lrs]
+    >>> optimizer = tg.optim.SGD([tg.nn.Parameter(tg.ones(1))], lr=1.0)
+    >>> schedule = Halves(optimizer)
+    >>> for _ in range(3):
+    ...     print(schedule.get_last_lr())
+    ...     optimizer.step()
+    ...     schedule.step()
+    [1.0]
+    [0.5]
+    [0.25]
     """
 
     _kept_apart: tuple[str, ...] = ("optimizer",)

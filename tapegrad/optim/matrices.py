@@ -116,8 +116,12 @@ class Muon(Optimizer):
         `p <- (1 - lr weight_decay) p - lr' q`.
     momentum, nesterov : float, bool
         q is of the decaying mean of gradients, or, with `nesterov`, of one that looks ahead.
-    ns_coefficients, ns_steps, eps : (float, float, float), int, float
-        The polynomial of the iteration that makes q orthogonal, how often it is applied, the least norm divided by.
+    ns_coefficients : (float, float, float)
+        The polynomial of the iteration that makes q orthogonal.
+    ns_steps : int
+        How often it is applied.
+    eps : float
+        The least norm divided by.
     adjust_lr_fn : str, optional
         `lr'` for a parameter [a, b]: "original" is `lr sqrt(max(1, a / b))`, "match_rms_adamw" is
         `0.2 lr sqrt(max(a, b))`.

@@ -105,8 +105,10 @@ class SGD(_Method):
         What is optimised: see `Optimizer`.
     lr, momentum, dampening, weight_decay : float
         `buf <- momentum buf + (1 - dampening) g`, `p <- p - lr buf`, where `g` has `weight_decay p` added.
-    nesterov, maximize : bool
-        Nesterov's momentum; go up instead of down.
+    nesterov : bool
+        Whether the momentum is Nesterov's.
+    maximize : bool
+        Go up instead of down.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
@@ -165,8 +167,10 @@ class Adam(_Method):
     lr, betas, eps, weight_decay : float
         `p <- p - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)`, where `g` has `weight_decay p` added; with
         `decoupled_weight_decay` it is `p` that has `lr weight_decay p` taken away.
-    amsgrad, maximize : bool
-        Divide by the largest `v` so far; go up instead of down.
+    amsgrad : bool
+        Divide by the largest `v` so far.
+    maximize : bool
+        Go up instead of down.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)

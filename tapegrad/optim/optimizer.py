@@ -53,6 +53,22 @@ class Optimizer(Keeper):
     ------
     TypeError, ValueError
         Where something is no Tensor, or no leaf; where there is none; with PyTorch's messages.
+
+    >>> import tapegrad as tg
+    >>> class Signs(tg.optim.Optimizer):
+    ...     def __init__(self, params, lr):
+    ...         super().__init__(params, {"lr": lr})
+    ...
+    ...     @tg.no_grad()
+    ...     def step(self):
+    ...         for group in self.param_groups:
+    ...             for p in group["params"]:
+    ...                 p -= group["lr"] * p.grad.sign()
+    >>> w = tg.nn.Parameter(tg.tensor([1.0, -2.0]))
+    >>> (w**2).sum().backward()
+    >>> Signs([w], lr=0.5).step()
+    >>> w.detach()
+    tensor([ 0.5000, -1.5000])
     """
 
     def __init__(self, params: Any, defaults: dict[str, Any]) -> None:

@@ -733,8 +733,10 @@ def compile(
 
     Raises
     ------
-    TypeError, ValueError
-        If `function` is not callable; if `capacity` is not positive.
+    TypeError
+        If `function` is not callable.
+    ValueError
+        If `capacity` is not positive.
     RuntimeError
         By a call, with `fullgraph`.
 

@@ -324,8 +324,10 @@ class DistributedSampler(Sampler):
     ----------
     dataset : sized
         What is shared out.
-    num_replicas, rank : int
-        How many processes there are, and which of them this is.
+    num_replicas : int
+        How many processes there are.
+    rank : int
+        Which of them this is.
     shuffle : bool
         Whether the order is by chance: of `seed`, and of the epoch, which `set_epoch` says.
     drop_last : bool

@@ -56,6 +56,12 @@ class Drawing:
 
     `rows` counts what is behind the tensor, `regions` what it is swept in; `svg()` is the picture, `save(path)` writes
     it, or the text where the name ends in `.dot`.
+
+    >>> import tapegrad as tg
+    >>> x = tg.ones(3, requires_grad=True)
+    >>> drawing = tg.viz.dot((x * 2.0).exp().sum())
+    >>> drawing.rows, drawing.regions
+    (3, 1)
     """
 
     def __init__(self, text: str, rows: int, regions: int) -> None:

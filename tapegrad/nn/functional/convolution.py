@@ -230,8 +230,10 @@ def conv2d(
         [out, C / groups, kernel height, kernel width].
     bias
         [out].
-    stride, dilation
-        How far apart windows are, and elements in a window: an int, or one for each dimension.
+    stride
+        How far apart windows are: an int, or one for each dimension.
+    dilation
+        How far apart the elements of a window are: likewise.
     padding
         Zeros before and behind; or "same", for a result of the same size, or "valid", for none.
     groups

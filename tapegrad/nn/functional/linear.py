@@ -360,8 +360,12 @@ def scaled_dot_product_attention(
 
     Parameters
     ----------
-    query, key, value
-        [.., L, E], [.., S, E], [.., S, V]; the result is [.., L, V].
+    query
+        [.., L, E]; the result is [.., L, V].
+    key
+        [.., S, E].
+    value
+        [.., S, V].
     attn_mask
         Bools, True where attention may be paid; or numbers that are added. Broadcast to [.., L, S].
     dropout_p

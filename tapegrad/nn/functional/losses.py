@@ -46,8 +46,10 @@ def binary_cross_entropy(
 
     Raises
     ------
-    ValueError, RuntimeError
-        Where the shapes differ; where an element is not from 0 to 1.
+    ValueError
+        Where the shapes differ.
+    RuntimeError
+        Where an element is not from 0 to 1.
 
     >>> import tapegrad as tg
     >>> tg.nn.functional.binary_cross_entropy(tg.tensor([0.5]), tg.tensor([1.0]))

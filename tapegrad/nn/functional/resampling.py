@@ -146,8 +146,10 @@ def interpolate(
 
     Parameters
     ----------
-    size, scale_factor
-        The lengths of the result, or by how much they grow: one for all dimensions, or one for each.
+    size
+        The lengths of the result: one for all dimensions, or one for each.
+    scale_factor
+        By how much the lengths grow, where they aren't given: likewise.
     mode
         "nearest", "nearest-exact", "area"; "linear", "bilinear" or "trilinear", for one, two or three dimensions;
         "bicubic" and "lanczos" for two.

@@ -148,8 +148,10 @@ def weight_norm(module: Module, name: str = "weight", dim: int | None = 0) -> Mo
 
     Parameters
     ----------
-    module, name
-        What has the weight, and its name.
+    module
+        What has the weight.
+    name
+        The name of the weight.
     dim : int or None
         Each index of this dimension has a norm of its own; None: there is one norm.
 
@@ -178,6 +180,13 @@ def spectral_norm(
     """Divide a weight by its largest singular value: `<name>_orig` is learned, `<name>_u` and `<name>_v` are buffers.
 
     `parametrizations.spectral_norm` is the newer way, and has the parameters.
+
+    >>> import tapegrad as tg
+    >>> _ = tg.manual_seed(0)
+    >>> layer = tg.nn.utils.spectral_norm(tg.nn.Linear(3, 3), n_power_iterations=50)
+    >>> _ = layer(tg.ones(3))
+    >>> tg.linalg.matrix_norm(layer.weight.detach(), 2).round(decimals=1)
+    tensor(1.)
     """
     if dim is None:
         dim = 1 if "ConvTranspose" in type(module).__name__ else 0
@@ -205,7 +214,13 @@ def remove_weight_norm(module: Module, name: str = "weight") -> Module:
 
 
 def remove_spectral_norm(module: Module, name: str = "weight") -> Module:
-    """Have a weight of `spectral_norm` be a parameter again."""
+    """Have a weight of `spectral_norm` be a parameter again.
+
+    >>> import tapegrad as tg
+    >>> layer = tg.nn.utils.spectral_norm(tg.nn.Linear(2, 2))
+    >>> [name for name, _ in tg.nn.utils.remove_spectral_norm(layer).named_parameters()]
+    ['bias', 'weight']
+    """
     return _removed(module, _SpectralNorm, name)
 
 

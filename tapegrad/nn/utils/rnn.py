@@ -69,8 +69,10 @@ class PackedSequence(_Packed):
         [sum of lengths, ...].
     batch_sizes : Tensor of int64
         How many sequences have each step.
-    sorted_indices, unsorted_indices : Tensor of int64, optional
-        Which sequence of those given is first, second ... here; and where each of them is.
+    sorted_indices : Tensor of int64, optional
+        Which sequence of those given is first, second and so on here.
+    unsorted_indices : Tensor of int64, optional
+        Where each of those given is here.
 
     >>> import tapegrad as tg
     >>> tg.nn.utils.rnn.pack_sequence([tg.tensor([1, 2, 3]), tg.tensor([4, 5])]).data
