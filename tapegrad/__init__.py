@@ -111,16 +111,20 @@ _LATER = {
 }
 
 
+_PRIVATE = {"_standard_gamma": "distributions.variates"}  # in PyTorch's namespace too
+
+
 def __getattr__(name: str) -> object:
     """Import what is imported late."""
     found: object
     if name.startswith("_foreach_"):
         found = globals()[name] = _importlib.import_module("tapegrad.functions.each").named(name)
         return found
-    if name not in _LATER:
+    home = _LATER.get(name, _PRIVATE.get(name))
+    if home is None:
         raise _namesakes.unknown(__name__, name)
-    module = _importlib.import_module(f"tapegrad.{_LATER[name] or name}")
-    found = getattr(module, name) if _LATER[name] else module
+    module = _importlib.import_module(f"tapegrad.{home or name}")
+    found = getattr(module, name) if home else module
     globals()[name] = found
     return found
 
@@ -137,6 +141,8 @@ for _name in _functions.__all__:
 from tapegrad import array_methods as _array_methods  # the functions are all there now
 
 _C, __config__ = _absent._C, _absent.__config__
+_assert, _assert_async, _check = _absent._assert, _absent._assert_async, _absent._check
+_C._LinAlgError = linalg.LinAlgError  # type: ignore[attr-defined]
 _MODULES = ("autograd", "backends", "cuda", "func", "jitted", "linalg", "mps", "special", "version")
 _made = [name for name, value in globals().items() if name[0] != "_" and not isinstance(value, type(_math))]
 __all__ = [*_MODULES, *_made, *_LATER]  # noqa: PLE0604 - names, all of them

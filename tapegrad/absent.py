@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tapegrad import namesakes
@@ -22,6 +23,23 @@ def _as_it_is(fn: Any = None, *args: Any, **facts: Any) -> Any:
 def _configuration() -> str:
     """The libraries that compute: for `python -m tapegrad doctor` to say."""
     return "tapegrad: NumPy, SciPy and Numba, on the CPU\n"
+
+
+def _assert(condition: Any, message: str) -> None:
+    """Raise AssertionError with the message where the condition is false."""
+    if not condition:
+        raise AssertionError(message)
+
+
+def _check(cond: bool, message: Callable[[], str] | None = None) -> None:
+    """Raise RuntimeError with what the message gives where the condition is false."""
+    if not cond:
+        raise RuntimeError("Expected cond to be True, but got False" if message is None else str(message()))
+
+
+def _assert_async(input: Any, assert_msg: str = "Expected Tensor with single nonzero value, but got zero") -> None:
+    """Raise RuntimeError where a tensor of one element is zero: at once, there is no other device to wait for."""
+    _check(bool(input), lambda: assert_msg)
 
 
 compiler = namesakes.module(

@@ -478,11 +478,6 @@ def __deepcopy__(self: Tensor, memo: dict[int, Any]) -> Tensor:
 
 
 def __reduce_ex__(self: Tensor, protocol: int) -> tuple[Any, ...]:
-    if not self.is_leaf:
-        raise RuntimeError(
-            f"a tensor that was computed and requires grad can't be pickled with its graph: {describe(self)}, at "
-            f"{location()}: pickle .detach() of it"
-        )
     return _rebuild, (self._array().copy(), self.requires_grad, getattr(self, "_note", None))
 
 

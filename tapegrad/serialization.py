@@ -93,7 +93,7 @@ def _written(o: Any, arrays: dict[int, tuple[int, Any]], tensors: dict[int, int]
             "tensor": tensors.setdefault(id(o), len(tensors)),
             "of": arrays.setdefault(id(origin), (len(arrays), origin))[0],
             "window": window,
-            "requires_grad": o.is_leaf and o.requires_grad,
+            "requires_grad": o.requires_grad,
             "note": getattr(o, "_note", None),
         }
     if isinstance(o, np.generic):

@@ -11,7 +11,7 @@ tensor(4.)
 """
 
 from tapegrad import namesakes as _namesakes
-from tapegrad.distributions import constraints, transforms
+from tapegrad.distributions import constraints, transforms, utils
 from tapegrad.distributions.composed import Independent, MixtureSameFamily, TransformedDistribution
 from tapegrad.distributions.continuous import (
     Beta,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from tapegrad.creation import randn
 from tapegrad.distributions import operations as tg
 from tapegrad.distributions.distribution import lazy_property, operand, sum_rightmost
 from tapegrad.tensor import Tensor
@@ -27,8 +28,7 @@ _sum_rightmost = sum_rightmost  # under the name that transforms of others impor
 
 def _standard_normal(shape: Any, dtype: Any, device: Any) -> Tensor:
     """Numbers of the normal distribution, for `rsample` of others."""
-    made: Tensor = tg.randn(*shape, dtype=dtype, device=device)
-    return made
+    return randn(*shape, dtype=dtype, device=device)
 
 
 def clamp_probs(probs: Tensor) -> Tensor:

@@ -91,14 +91,19 @@ def slope_of_log(a: np.ndarray, log_x: np.ndarray) -> np.ndarray:
     return result.reshape(shape)
 
 
-def log_standard_gamma(concentration: Tensor, shape: Any) -> Tensor:
+def _standard_gamma(input: Tensor, generator: creation.Generator | None = None) -> Tensor:
+    """Gamma variates of rate 1, for `rsample` of others."""
+    return log_standard_gamma(input, input.shape, generator).exp()
+
+
+def log_standard_gamma(concentration: Tensor, shape: Any, generator: creation.Generator | None = None) -> Tensor:
     """The logarithm of gamma variates of rate 1: finite also where they are below the least number.
 
     With a concentration a below 1, x(a) = x(a + 1) U^(1/a) with U uniform. The derivative is the implicit one; it has
     none in its turn, and asking for it is an error.
     """
     a = expanded(concentration, shape)
-    drawn = creation.random()
+    drawn = creation.random(generator)
 
     def draw(values: np.ndarray) -> np.ndarray:
         values64 = values.astype(np.float64)

@@ -61,6 +61,17 @@ class _Metadata(dict[str, Any]):
         self.changes, self.assign = changes, assign
 
 
+class _WithoutModule:
+    """A hook that is given no module: one that is pickled, and copied with the module whose method it is."""
+
+    def __init__(self, hook: Any) -> None:
+        self._hook = hook
+
+    def __call__(self, module: Module, *args: Any) -> Any:
+        del module
+        return self._hook(*args)
+
+
 class Module:
     """What layers and networks are: a subclass has attributes, and `forward`.
 
@@ -107,14 +118,14 @@ class Module:
             or _everywhere
         ):  # fmt: skip
             return self.forward(*args, **facts)
-        return self._hooked(args, facts)
+        return self.__hooked(args, facts)
 
-    def _hooks(self, kind: str) -> list[tuple[int, Any]]:
+    def __hooks(self, kind: str) -> list[tuple[int, Any]]:
         """Those of all modules first, then its own."""
         return [(i, hook) for i, (of, hook) in _everywhere.items() if of == kind] + list(vars(self)[kind].items())
 
-    def _hooked(self, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
-        for i, hook in self._hooks("_forward_pre_hooks"):
+    def __hooked(self, args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+        for i, hook in self.__hooks("_forward_pre_hooks"):
             if i in self._forward_pre_hooks_with_kwargs:
                 given = hook(self, args, facts)
                 if given is not None:
@@ -124,42 +135,42 @@ class Module:
                 if given is not None:
                     args = given if isinstance(given, tuple) else (given,)
         seen: list[Any] = []  # the gradients of the result, once they are there
-        goes_back, n_given = bool(self._hooks("_backward_pre_hooks") or self._hooks("_backward_hooks")), 0
+        goes_back, n_given = bool(self.__hooks("_backward_pre_hooks") or self.__hooks("_backward_hooks")), 0
         if goes_back:
-            watched = _watched(args, lambda gs: self._ran_back(_or_zeros(gs, args), seen))
+            watched = _watched(args, lambda gs: self.__ran_back(_or_zeros(gs, args), seen))
             n_given, args = len(args) if watched is args else 0, watched
-        waiting, result = dict(self._hooks("_forward_hooks")), None
+        waiting, result = dict(self.__hooks("_forward_hooks")), None
         try:
             result = self.forward(*args, **facts)
             while waiting:
                 i, hook = next(iter(waiting.items()))
                 del waiting[i]
-                result = self._after_forward(i, hook, args, facts, result)
+                result = self.__after_forward(i, hook, args, facts, result)
         except Exception:
             for i, hook in waiting.items():
                 if i in self._forward_hooks_always_called:
-                    self._after_forward(i, hook, args, facts, result)
+                    self.__after_forward(i, hook, args, facts, result)
             raise
         if goes_back:
             is_tuple = isinstance(result, tuple)
-            made = _watched(result if is_tuple else (result,), lambda gs: self._runs_back(gs, seen, n_given))
+            made = _watched(result if is_tuple else (result,), lambda gs: self.__runs_back(gs, seen, n_given))
             result = made if is_tuple else made[0]
         return result
 
-    def _after_forward(self, i: int, hook: Any, args: tuple[Any, ...], facts: dict[str, Any], result: Any) -> Any:
+    def __after_forward(self, i: int, hook: Any, args: tuple[Any, ...], facts: dict[str, Any], result: Any) -> Any:
         has_facts = i in self._forward_hooks_with_kwargs
         given = hook(self, args, facts, result) if has_facts else hook(self, args, result)
         return result if given is None else given
 
-    def _runs_back(self, y_bars: tuple[Any, ...], seen: list[Any], n_given: int) -> tuple[Any, ...]:
+    def __runs_back(self, y_bars: tuple[Any, ...], seen: list[Any], n_given: int) -> tuple[Any, ...]:
         """Gradients of the result are there; those of `n_given` arguments, none of which requires grad, won't be."""
-        for _, hook in self._hooks("_backward_pre_hooks"):
+        for _, hook in self.__hooks("_backward_pre_hooks"):
             given = hook(self, y_bars)
             if given is not None:
                 y_bars = given if isinstance(given, tuple) else (given,)
         seen[:] = [y_bars]
         if n_given:
-            given = self._ran_back((None,) * n_given, seen)
+            given = self.__ran_back((None,) * n_given, seen)
             if any(g is not None for g in given):
                 raise RuntimeError(
                     "Backward hook for Modules where no input requires gradient should always return None or None for "
@@ -167,8 +178,8 @@ class Module:
                 )
         return y_bars
 
-    def _ran_back(self, x_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
-        for _, hook in self._hooks("_backward_hooks"):
+    def __ran_back(self, x_bars: tuple[Any, ...], seen: list[Any]) -> tuple[Any, ...]:
+        for _, hook in self.__hooks("_backward_hooks"):
             given = hook(self, x_bars, seen[0] if seen else ())
             if given is not None:
                 x_bars = given if isinstance(given, tuple) else (given,)
@@ -251,7 +262,7 @@ class Module:
         names = {*object.__dir__(self), *self._parameters, *self._buffers, *self._modules}
         return sorted(name for name in names if not name[:1].isdigit())
 
-    def _check_name(self, name: str, what: str, known: Mapping[str, Any]) -> None:
+    def __check_name(self, name: str, what: str, known: Mapping[str, Any]) -> None:
         if not isinstance(name, str):
             raise TypeError(f"{what} name should be a string. Got {type(name).__name__}")
         if "." in name:
@@ -263,7 +274,7 @@ class Module:
 
     def register_parameter(self, name: str, param: Any) -> None:
         """Make a parameter, or None, an attribute."""
-        self._check_name(name, "parameter", self._parameters)
+        self.__check_name(name, "parameter", self._parameters)
         if isinstance(param, UninitializedBuffer):
             param.placed(self, name)
         if param is not None and not isinstance(param, Parameter):
@@ -275,7 +286,7 @@ class Module:
 
     def register_buffer(self, name: str, tensor: Any, persistent: bool = True) -> None:
         """Make a tensor an attribute that is part of the module, and of its state where it is `persistent`."""
-        self._check_name(name, "buffer", self._buffers)
+        self.__check_name(name, "buffer", self._buffers)
         if isinstance(tensor, UninitializedBuffer):
             tensor.placed(self, name)
         elif tensor is not None and not isinstance(tensor, Tensor):
@@ -289,7 +300,7 @@ class Module:
         """Make a module an attribute."""
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{type(module).__name__} is not a Module subclass")
-        self._check_name(name, "module", self._modules)
+        self.__check_name(name, "module", self._modules)
         self._modules[name] = module
 
     add_module = register_module
@@ -327,13 +338,13 @@ class Module:
 
     def get_parameter(self, target: str) -> Tensor:
         """The parameter at a path."""
-        return self._get(target, "_parameters", "an nn.Parameter")
+        return self.__get(target, "_parameters", "an nn.Parameter")
 
     def get_buffer(self, target: str) -> Tensor:
         """The buffer at a path."""
-        return self._get(target, "_buffers", "a buffer")
+        return self.__get(target, "_buffers", "a buffer")
 
-    def _get(self, target: str, known: str, what: str) -> Tensor:
+    def __get(self, target: str, known: str, what: str) -> Tensor:
         path, _, name = target.rpartition(".")
         module = self.get_submodule(path)
         if not hasattr(module, name):
@@ -434,12 +445,12 @@ class Module:
 
     def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
         """Put its own part in a state: a subclass may put in another."""
-        for name, (_, t) in self._own_state().items():
+        for name, (_, t) in self.__own_state().items():
             destination[prefix + name] = t if keep_vars else t.detach()
         if type(self).get_extra_state is not Module.get_extra_state:
             destination[prefix + _EXTRA] = self.get_extra_state()
 
-    def _own_state(self) -> dict[str, tuple[str, Any]]:
+    def __own_state(self) -> dict[str, tuple[str, Any]]:
         """Parameters and buffers that are part of its own state: in which dictionary each is, and the tensor."""
         return {
             name: (known, t)
@@ -488,12 +499,12 @@ class Module:
         look(self, state_dict, "")
         keys = IncompatibleKeys(missing, unexpected)
         if errors or not hooks:  # which may change the lists of keys, once all is loaded
-            self._check_loaded(keys, strict, errors)
+            self.__check_loaded(keys, strict, errors)
         for change in changes:
             change()
         for module, hook in hooks:
             hook(module, keys)
-        self._check_loaded(keys, strict, errors)
+        self.__check_loaded(keys, strict, errors)
         return keys
 
     def _load_from_state_dict(
@@ -507,7 +518,7 @@ class Module:
         for hook in list(self._load_state_dict_pre_hooks.values()):
             hook(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         self._take_older(state_dict, prefix, local_metadata.get("version"))
-        own, has_extra = self._own_state(), type(self).set_extra_state is not Module.set_extra_state
+        own, has_extra = self.__own_state(), type(self).set_extra_state is not Module.set_extra_state
         missing_keys += [prefix + name for name in own if prefix + name not in state_dict]
         if has_extra and prefix + _EXTRA not in state_dict:
             missing_keys.append(prefix + _EXTRA)
@@ -533,12 +544,12 @@ class Module:
                         f"size mismatch for {prefix + name}: copying a param with shape {given.shape} from checkpoint, "
                         f"the shape in current model is {held.shape}."
                     )
-                take = functools.partial(self._take, known, name, given, local_metadata.assign)
+                take = functools.partial(self.__take, known, name, given, local_metadata.assign)
                 local_metadata.changes.append(take)
         if has_extra and prefix + _EXTRA in state_dict:
             local_metadata.changes.append(lambda: self.set_extra_state(state_dict[prefix + _EXTRA]))
 
-    def _take(self, known: str, name: str, given: Any, assign: bool) -> None:
+    def __take(self, known: str, name: str, given: Any, assign: bool) -> None:
         """Let a parameter or buffer have the elements of a tensor, or be it."""
         held = vars(self)[known][name]
         if isinstance(held, UninitializedBuffer):
@@ -551,7 +562,7 @@ class Module:
         else:
             in_grad_mode(current_tape(), False, held.copy_, given.detach().to(held.dtype))
 
-    def _check_loaded(self, keys: IncompatibleKeys, strict: bool, errors: list[str]) -> None:
+    def __check_loaded(self, keys: IncompatibleKeys, strict: bool, errors: list[str]) -> None:
         if strict and keys.unexpected_keys:
             errors.insert(0, f"Unexpected key(s) in state_dict: {_listed(keys.unexpected_keys)}. ")
         if strict and keys.missing_keys:
@@ -725,8 +736,7 @@ class Module:
 
     def _register_load_state_dict_pre_hook(self, hook: Any, with_module: bool = False) -> RemovableHandle:
         """`register_load_state_dict_pre_hook`, of a hook that is given no module, unless `with_module`."""
-        given = hook if with_module else lambda _, *args: hook(*args)
-        return added(self._load_state_dict_pre_hooks, given, False)
+        return added(self._load_state_dict_pre_hooks, hook if with_module else _WithoutModule(hook), False)
 
     def register_load_state_dict_pre_hook(self, hook: Any) -> RemovableHandle:
         """Have `hook(module, state_dict, prefix, metadata, strict, missing, unexpected, errors)` called before a load.

@@ -1,5 +1,8 @@
 """Functions of views that give copies, samplers of shares, and `functionalize`, beside PyTorch's."""
 
+import io
+import pickle
+
 import pytest
 
 import tapegrad as tg
@@ -71,3 +74,16 @@ def test_functionalize():
         "slope = tg.func.grad(tg.func.functionalize(lambda x: x.clone().mul_(2.0).square().sum()))(x)",
         text=False,
     )
+
+
+def test_what_was_computed_is_a_leaf_when_it_is_read_again():
+    told = []
+    for package in torch, tg:
+        x = package.tensor([1.0, 2.0, 3.0], requires_grad=True)
+        given = [x * 2, x[:1], x, x.view(3, 1), x.detach()]
+        file = io.BytesIO()
+        package.save(given, file)
+        file.seek(0)
+        again = package.load(file), pickle.loads(pickle.dumps(given))
+        told += [[(t.tolist(), t.requires_grad, t.is_leaf) for t in read] for read in again]
+    assert told[0] == told[1] == told[2] == told[3]

@@ -289,3 +289,13 @@ said = ["does not define `" + w in str(s.message) for w, s in zip(("arg_constrai
 """,
         text=False,
     )
+
+
+def test_numbers_for_samplers_of_others():
+    for package in torch, tapegrad:
+        draw = package.distributions.utils._standard_normal
+        made = draw(package.Size([300, 2]), dtype=package.float32, device=package.device("cpu"))
+        assert made.dtype is package.float32
+        assert made.shape == (300, 2)
+        assert abs(float(made.mean())) < 0.2
+        assert draw((), dtype=package.float64, device="cpu").shape == ()

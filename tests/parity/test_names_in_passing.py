@@ -4,7 +4,7 @@ import pytest
 
 import tapegrad as tg
 
-from .oracle import agree, programs, refuse_alike
+from .oracle import agree, programs, refuse_alike, torch
 
 PROGRAMS = programs("""
 x = tg.ones(4); y = x[1:].data_ptr() - x.data_ptr(); same = x.view(2, 2).data_ptr() == x.detach().data_ptr()
@@ -191,3 +191,27 @@ def test_profiles_count_what_is_swept_and_what_is_labelled():
     with tg.profiler.profile(enabled=False) as none:
         tg.ones(3).sum().item()
     assert list(none.key_averages()) == []
+
+
+def test_gamma_variates_for_samplers_of_others():
+    for package in torch, tg:
+        a = package.full((20000,), 2.5, dtype=package.float64, requires_grad=True)
+        x = package._standard_gamma(a)
+        x.sum().backward()  # the mean is a, so that the mean of dx/da is 1
+        assert float(x.detach().mean()) == pytest.approx(2.5, abs=0.1)
+        assert float(a.grad.mean()) == pytest.approx(1.0, abs=0.05)
+
+
+def test_checks_in_passing():
+    for package in torch, tg:
+        package._assert(package.tensor(True), "no"), package._check(True), package._assert_async(package.tensor(2.0))
+        with pytest.raises(AssertionError, match="no"):
+            package._assert(package.tensor(False), "no")
+        with pytest.raises(RuntimeError, match="no"):
+            package._assert_async(package.tensor(0), "no")
+        with pytest.raises(RuntimeError, match="no"):
+            package._check(False, lambda: "no")
+        with pytest.raises(RuntimeError, match="Expected cond to be True"):
+            package._check(False)
+        with pytest.raises(package._C._LinAlgError):
+            package.linalg.inv(package.zeros(2, 2)).tolist()

@@ -365,3 +365,69 @@ def test_names_of_attributes_are_no_numbers():
     model = tapegrad.nn.Sequential(tapegrad.nn.Identity())
     assert "0" not in dir(model)
     assert "training" in dir(model)
+
+
+# --- modules of others ------------------------------------------------------------------------------------------------
+
+
+def _scaled(package):
+    class Scaled(package.nn.Module):
+        """Counts the loads, in a hook that is a method of its own; has names that tapegrad's Module might have."""
+
+        loads, _take, _get, _hooks = 0, 1, 2, ()
+
+        def __init__(self):
+            super().__init__()
+            self.w = package.nn.Parameter(package.tensor([1.0, 2.0]))
+            self.register_buffer("shift", package.ones(2))
+            self._register_load_state_dict_pre_hook(self._count)
+
+        def _count(self, *args):
+            self.loads += 1
+
+        def forward(self, x):
+            return self.w * x + self.shift
+
+    return Scaled
+
+
+class _Hooked(tapegrad.nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+        self.loads = 0
+        self._register_load_state_dict_pre_hook(self._count)
+
+    def _count(self, *args):
+        self.loads += 1
+
+
+def test_names_of_modules_of_others_are_free():
+    for package in torch, tapegrad:
+        made = _scaled(package)()
+        made.register_forward_hook(lambda module, args, result: 2 * result)
+        made.load_state_dict({"w": package.tensor([3.0, 4.0]), "shift": package.zeros(2)})
+        assert made(package.ones(2)).tolist() == [6.0, 8.0]
+        assert made.get_parameter("w") is made.w
+        assert made.loads == 1
+
+
+def test_a_copied_module_has_its_own_hooks():
+    first = [_scaled(torch)(), _scaled(tapegrad)(), _Hooked()]
+    others = [*map(copy.deepcopy, first), pickle.loads(pickle.dumps(first[2]))]
+    for module, other in zip([*first, first[2]], others, strict=True):
+        other.load_state_dict(module.state_dict())
+        assert (module.loads, other.loads) == (0, 1)
+
+
+@pytest.mark.parametrize("package", [torch, tapegrad])
+def test_a_module_may_be_a_distribution(package):
+    class Prior(package.distributions.Normal, package.nn.Module):
+        def __init__(self, loc, scale):
+            package.nn.Module.__init__(self)
+            package.distributions.Normal.__init__(self, loc, scale)
+            self.register_buffer("seen", package.zeros(2))
+
+    prior = Prior(1.0, 2.0)
+    prior.load_state_dict({"seen": package.ones(2)})
+    assert prior.seen.tolist() == [1.0, 1.0]
+    assert float(prior.log_prob(package.tensor(1.0))) == pytest.approx(-1.6120857)
