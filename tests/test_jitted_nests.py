@@ -745,7 +745,7 @@ def of_rows(x, w):
 
 def test_neighbours_in_rows():
     """Which are of one turn; that two of them are the same, or meet another turn's, makes no difference."""
-    x = np.random.default_rng(15).uniform(0.5, 1.0, (8, 41))
+    x = np.random.default_rng(15).uniform(0.5, 1.0, (6, 21))
     value, (by_x, by_w) = func.value_and_grad(of_rows, (0, 1))(x, 0.4)
     assert value == of_rows(x, 0.4)
     np.testing.assert_allclose(by_x.ravel(), _of_elements(of_rows, x, 0.4), rtol=1e-11, atol=1e-13)
