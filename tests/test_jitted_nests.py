@@ -722,3 +722,60 @@ def test_sums_of_neighbours():
     assert value == of_neighbours(x, 0.4)
     np.testing.assert_allclose(by_x, _by_complex_steps(of_neighbours, x, 0.4), rtol=1e-12)
     np.testing.assert_allclose(by_w, np.imag(of_neighbours.py_func(x, 0.4 + 1e-30j)) / 1e-30, rtol=1e-12)
+
+
+@njit
+def of_rows(x, w):
+    """Neighbours in rows, columns and both, in slices and loops; rows that are one, and a mirrored index."""
+    n, m = x.shape
+    y, z = x.copy(), np.zeros((n, m))
+    for t in range(3):
+        z[1:-1, 1:-1] = w * (y[1:-1, :-2] + y[2:, 1:-1] + y[:-2, 1:-1] + y[1:-1, 2:] * y[2:, 2:] - y[1:-1, 1:-1])
+        z[2:, :] -= 0.3 * (y[2:, :] - y[:-2, :])
+        for i in range(1, n - 1):
+            k = t * (i % 2)
+            for j in range(1, m - 1):
+                y[i, j] += w * (z[i - 1, j] + z[i + 1, j] * z[i, j - 1] - z[i, j + 1] + z[k, j] + z[t, j] * x[k, j - 1])
+        for i in range(n):
+            for j in range(m):
+                z[i, j] = y[i, m - 1 - j] * w + y[i, j] * y[i, j - 1]  # of which the last is before the first
+        y, z = z, y
+    return np.sum(y * y * z)
+
+
+def test_neighbours_in_rows():
+    """Which are of one turn; that two of them are the same, or meet another turn's, makes no difference."""
+    x = np.random.default_rng(15).uniform(0.5, 1.0, (6, 21))
+    value, (by_x, by_w) = func.value_and_grad(of_rows, (0, 1))(x, 0.4)
+    assert value == of_rows(x, 0.4)
+    np.testing.assert_allclose(by_x.ravel(), _of_elements(of_rows, x, 0.4), rtol=1e-11, atol=1e-13)
+    np.testing.assert_allclose(by_w, np.imag(_complex(of_rows)(x.astype(complex), 0.4 + 1e-30j)) / 1e-30, rtol=1e-11)
+
+
+def _of_elements(function, x, *args):
+    return [np.imag(_complex(function)(x + step.reshape(x.shape), *args)) / 1e-30 for step in 1e-30j * np.eye(x.size)]
+
+
+def _complex(function):
+    """A function whose new arrays are complex."""
+    zeros = lambda shape: np.zeros(shape, complex)  # noqa: E731
+    names = {**function.py_func.__globals__, "np": types.SimpleNamespace(zeros=zeros, sum=np.sum)}
+    return types.FunctionType(function.py_func.__code__, names)
+
+
+@njit
+def of_two_arrays(x, y):
+    """Neighbours in two arguments, which may be one."""
+    z = np.empty(x.size)
+    for i in range(1, x.size - 1):
+        z[i] = x[i - 1] * y[i] + y[i + 1] * x[i] - y[i - 1] * 0.5
+    return np.sum(z[1:-1] * z[1:-1])
+
+
+def test_neighbours_in_arguments_that_share_memory():
+    x = np.random.default_rng(16).uniform(0.5, 1.0, 70)
+    both = njit(lambda x: of_two_arrays(x, x))
+    for function in (both, njit(lambda x: of_two_arrays(x[:-1], x[1:])), njit(lambda x: of_two_arrays(x[2:], x[:-2]))):
+        value, by_x = func.value_and_grad(function)(x)
+        assert value == function(x)
+        np.testing.assert_allclose(by_x, func.jacfwd(function)(x), rtol=1e-13, atol=1e-15)

@@ -24,8 +24,8 @@ A store of what was loaded from there, plus something, takes nothing away (`Put.
 an element that is the same for a whole innermost loop is read before it, and its adjoint summed beside
 (`Get.is_outside`). An innermost loop that only adds is not reversed, so that it may become a vector.
 Nor is one whose turns have nothing to do with each other, of elements of arrays, in `nest_arrays.py`; where such a loop
-reads several elements of one array, its reverse is a loop for each of them (`Share`), of which no turn adds to what
-another one adds to: those are vectors.
+reads several elements of one array, its reverse is a loop for each of them (`Share`), or for all that have one last
+index, which each turn moves: of these loops no turn adds to what another one adds to, and they become vectors.
 """
 
 from __future__ import annotations
@@ -157,6 +157,7 @@ class Share(NamedTuple):
     reached: set[str]
     is_first: bool
     is_last: bool
+    is_free: bool  # no turn meets an adjoint that another one changes
 
 
 @dataclass(eq=False)
@@ -557,25 +558,35 @@ class Analysis:
             return []
         if puts != (piece.nodes[-1:] if is_apart else []):
             return []  # not one store, behind all that is read; nor sums alone
-        of_array: dict[str, list[Any]] = {}  # of an element: its index, and the versions that it is read as
+        of_array: dict[str, list[Any]] = {}  # of elements: where they are, and the versions that they are read as
         stored = [(put.array, put.index) for put in puts]
-        for node in _nodes_of(piece.nodes, Get):
-            is_added = not (node.is_outside or node.is_absorbed) and self.names.elements[node.array] == "a"
-            if is_added and node.y in piece.barred:
-                if not is_apart and not _follow(loop, node.index[-1]):
-                    return []
-                found = of_array.setdefault(node.array, [])
-                same = [versions for index, versions in found if index == node.index]
-                if same:
-                    same[0].add(node.y)
-                else:
-                    found.insert(0 if (node.array, node.index) in stored else len(found), (node.index, {node.y}))
-        if not is_apart and all(len({index[-1] for index, _ in found}) == 1 for found in of_array.values()):
+        added = [
+            node
+            for node in _nodes_of(piece.nodes, Get)
+            if not (node.is_outside or node.is_absorbed)
+            and self.names.elements[node.array] == "a"
+            and node.y in piece.barred
+        ]
+        given = {node.array for node in added} - {*self.names.written, *self.names.new}  # these may share memory
+        is_free = is_apart and len(given) < 2 and all(self._is_moved(loop, node.index[-1]) for node in added)
+        for node in added:
+            if not is_apart and not _follow(loop, node.index[-1]):
+                return []
+            found, place = of_array.setdefault(node.array, []), node.index[-1:] if is_free else node.index
+            same = [versions for other, versions in found if other == place]
+            if same:
+                same[0].add(node.y)
+            else:
+                is_stored = any(node.array == array and place == index[-len(place) :] for array, index in stored)
+                found.insert(0 if is_stored else len(found), (place, {node.y}))
+        if not is_apart and all(len({place[-1] for place, _ in found}) == 1 for found in of_array.values()):
             return []  # turns don't meet as it is
         carried = {piece.exposed[name] for name in piece.final if name in piece.exposed}  # sums, in each of the loops
         n = max(map(len, of_array.values()), default=0)
+        n_elements = len({(node.array, *node.index) for node in added})
         shares = []
-        for k in range(n - 1, -1, -1) if n > 1 else ():  # last what is stored again, which takes its adjoint away
+        for k in range(n - 1, -1, -1) if n_elements > len(of_array) else ():
+            # last what is stored again, which takes its adjoint away
             reached = carried.union(*(found[k][1] for found in of_array.values() if k < len(found)))
             if k == 0:
                 reached |= set(piece.exposed.values())
@@ -583,8 +594,23 @@ class Analysis:
             for node in _nodes_of(piece.nodes, Op):
                 if reached.intersection(x for x in node.xs if isinstance(x, str)):
                     reached.add(node.y)
-            shares.append(Share(reached, k == n - 1, k == 0))
+            shares.append(Share(reached, k == n - 1, k == 0, is_free))
         return shares
+
+    def _is_moved(self, loop: Loop, operand: Operand) -> bool:
+        """Whether an index is a loop's variable, and a number perhaps, or what doesn't change, and isn't negative."""
+        least = self.names.least.get(loop.variable, -1)
+        if operand == loop.variable:
+            return least >= 0 or operand in self.names.inside
+        made = [item for item in loop.body if isinstance(item, Compute) and item.target == operand]
+        if len(made) != 1 or made[0].function not in (operator.add, operator.sub):
+            return False
+        base, by = made[0].operands
+        if base != loop.variable or by in {target_of(s) for s in statements([loop])}:
+            return False
+        if operand in self.names.inside:
+            return True
+        return isinstance(by, Const) and least + (by.value if made[0].function is operator.add else -by.value) >= 0
 
     def _only_adds(self, piece: Piece) -> bool:
         """Whether a piece only adds to adjoints, and to none that it reads."""

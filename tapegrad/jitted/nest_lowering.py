@@ -1,9 +1,10 @@
 """Texts of functions, lowered as they are: in a fraction of the time that Numba takes with a function's code.
 
 A text is a function in a small part of Python: assignments, `if`, loops over ranges, arithmetic, calls, elements of
-`a.shape`, and `return`. Its names are integers, floats, truth values and arrays, each of one type throughout, which is
-that of the first thing that is assigned to it; of an integer and a float it is a float. All operations of expressions
-are carried out. What an operation, or a function, gives is what Numba has for it, to the last bit.
+`a.shape`, and `return`. A loop over `turns` is one over a range, of which no turn meets memory that another one writes.
+Its names are integers, floats, truth values and arrays, each of one type throughout, which is that of the first thing
+that is assigned to it; of an integer and a float it is a float. All operations of expressions are carried out. What an
+operation, or a function, gives is what Numba has for it, to the last bit.
 """
 
 from __future__ import annotations
@@ -54,6 +55,20 @@ class Address:
         return types.int64(), lambda context, builder, sig, args: builder.ptrtoint(self.function, WORD)
 
 
+class Distinct(ir.MDValue):  # type: ignore[misc]
+    """Metadata that no other is equal to; where it has operands, it is the first of them, as of loops."""
+
+    def __init__(self, module: Any, *operands: Any) -> None:
+        super().__init__(module, operands, str(len(module.metadata)))
+
+    __eq__, __hash__ = object.__eq__, object.__hash__
+
+    def descr(self, buf: list[str]) -> None:
+        """What it is, in LLVM's language."""
+        operands = ", ".join(operand.get_reference() for operand in (self, *self.operands))
+        buf += ("distinct !{ ", operands if self.operands else "", " }", "\n")
+
+
 class Text:
     """A function's text, and what its global names are.
 
@@ -83,6 +98,7 @@ class Function:
         self.returns, self.name = returns, name or text.symbol(kinds)
         self.resolved: dict[Any, Any] = {}
         self.met: dict[str, tuple[Any, Any]] = {}  # by region: the metadata of what meets it
+        self.turns: Any = None  # the metadata of what meets memory in a loop whose turns are free of each other
         self._infer()
         self.function = module.globals.get(self.name)
         if self.function is None:
@@ -235,6 +251,8 @@ class Function:
                 if isinstance(instruction, (ir.LoadInstr, ir.StoreInstr)):
                     for kind, of in zip(("alias.scope", "noalias"), self.region(self.text.regions[name]), strict=True):
                         instruction.set_metadata(kind, of)
+                    if self.turns is not None:
+                        instruction.set_metadata("llvm.access.group", self.turns)
         return found
 
     def region(self, name: str) -> tuple[Any, Any]:
@@ -459,9 +477,15 @@ class Function:
         builder.position_at_end(body)
         value = at if step == 1 else builder.add(start, builder.mul(at, WORD(step)))
         builder.store(value, self.places[node.target.id])
+        is_free = node.iter.func.id == "turns"
+        self.turns = Distinct(self.module) if is_free else None
         self.body(node.body)
         at.add_incoming(builder.add(at, WORD(1), flags=["nsw"]), builder.block)
-        builder.branch(test)
+        again = builder.branch(test)
+        if is_free:
+            free = self.module.add_metadata(["llvm.loop.parallel_accesses", self.turns])
+            again.set_metadata("llvm.loop", Distinct(self.module, free))
+        self.turns = None
         builder.position_at_end(behind)
 
     def range(self, bounds: Sequence[Value]) -> tuple[Any, Any, int]:

@@ -799,7 +799,10 @@ class Texts:
                 for self.share in part.shares or [None]:
                     self.move(indent, "k", "-=", n, f" * {size}")
                     self.move(indent, "c", "-=", n_choices, f" * {size}")
-                    self.put(indent, f"for {variable} in {self.range(part.loop)}:")
+                    turns = self.range(part.loop)
+                    if self.share is not None and self.share.is_free:
+                        turns = turns.replace("range", "turns", 1)
+                    self.put(indent, f"for {variable} in {turns}:")
                     self.back(indent + 1, part.body, part.loop.body, part.is_innermost)
                     self.move(indent + 1, "k", "+=", n)
                     self.move(indent + 1, "c", "+=", n_choices)
