@@ -6,8 +6,11 @@ BIN := .venv/bin
 # A process a processor, and each file in one: its fixtures and caches are shared. One that crashes ends the run.
 PARALLEL := -p xdist -n auto --dist loadfile --max-worker-restart=0
 TESTS := $(BIN)/python -m pytest -p hypothesispytest $(PARALLEL)
+# Without bytecode: most of what is installed is never imported.
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile
 EXTRAS_OF_DEV := bench demo docs notebooks test
 NBMAKE := JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m pytest -p nbmake --nbmake --nbmake-kernel=python3
+IN_ONE_PROCESS := bench-quick types docs lint floors # the first takes as long as all the others together
 MEASURING := notebooks/11_how_fast_and_why.ipynb
 ASV := $(BIN)/asv
 BASE ?= main
@@ -18,7 +21,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_NO_INPUT := 1
 export PYTEST_DISABLE_PLUGIN_AUTOLOAD := 1 # each process of the tests would import what notebooks are run by
 
+ifndef BESIDE # what `check` runs two at a time, when all is installed
 .NOTPARALLEL: # the targets share one environment, and a busy machine spoils benchmarks
+endif
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint types stubs floors notebooks docs parity operators numpy-table test-boundscheck \
 	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small \
@@ -34,7 +39,8 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 test: .venv/test.stamp # run the tests, on all processors
 	$(TESTS)
 
-check: .venv/dev.stamp test test-modes lint types floors notebooks docs bench-quick # all that must pass before a merge
+check: .venv/dev.stamp test test-modes notebooks # all that must pass before a merge
+	$(MAKE) BESIDE=yes --jobs=2 --no-print-directory --output-sync $(IN_ONE_PROCESS)
 
 lint: .venv/dev.stamp # style and format
 	$(BIN)/ruff check
@@ -67,7 +73,7 @@ numpy-table: .venv/test.stamp # NumPy's functions on tensors: writes tests/NUMPY
 	$(BIN)/python -m tests.numpy_table
 
 test-distributed: .venv/test.stamp .venv/distributed.stamp .venv/mpi.stamp # sums over partitions: Dask, joblib, two ranks of MPI
-	$(BIN)/python -m pip install --quiet mpich
+	$(INSTALL) mpich
 	$(BIN)/python -m pytest tests/test_distributed.py
 
 test-modes: test-nojit test-boundscheck-quick test-memory-quick test-small-quick # the tests in debug modes, in short
@@ -132,13 +138,13 @@ clean: # remove what make has made
 	touch $@
 
 .venv/casadi.stamp: .venv/peers.stamp # in no extra: a new Python waits long for it
-	$(BIN)/python -m pip install --quiet 'casadi>=3.6'
+	$(INSTALL) 'casadi>=3.6'
 	touch $@
 
 .venv/torch.stamp: .venv/test.stamp
-	$(BIN)/python -m pip install --quiet '$(TORCH)' expecttest # its own table of operators imports this
+	$(INSTALL) '$(TORCH)' expecttest # its own table of operators imports this
 	touch $@
 
 .venv/%.stamp: pyproject.toml | .venv/python.stamp
-	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	$(INSTALL) --editable '.[$*]'
 	touch $@ $(if $(filter dev,$*),$(EXTRAS_OF_DEV:%=.venv/%.stamp))

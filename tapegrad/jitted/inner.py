@@ -40,11 +40,22 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
     """A library that is linked into others, and never run itself."""
 
     def _optimize_functions(self, module: Any) -> None:
-        module.data_layout = self._codegen._data_layout  # what follows for the whole module is enough
+        """Make them short: those of this library alone, since what is linked into it has been, too."""
+        module.data_layout = self._codegen._data_layout
+        passes = llvm.create_new_function_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_simplify_cfg_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_jump_threading_pass()
+        if config.LLVM_REFPRUNE_PASS:
+            passes.add_refprune_pass(_parse_refprune_flags())
+        how = llvm.create_pass_builder(self._codegen._tm, llvm.create_pipeline_tuning_options(1))
+        for function in module.functions:
+            if not function.is_declaration:
+                passes.run(function, how)
 
     def _optimize_final_module(self) -> None:
         _call_directly(self._final_module)
-        _optimize(self._final_module, self._codegen, 1, vectorizes=False)
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -68,21 +79,6 @@ class InnerLibrary(JITCodeLibrary):  # type: ignore[misc]
     def codegen(self) -> Any:
         """The code generator, as far as it needs no machine code."""
         return _WithoutEnvironments(self._codegen, {})
-
-
-def _optimize(module: Any, codegen: Any, level: int, vectorizes: bool, unrolls: bool = False) -> None:
-    """Run LLVM's passes."""
-    options = llvm.create_pipeline_tuning_options(level)
-    options.loop_vectorization, options.slp_vectorization, options.loop_unrolling = vectorizes, unrolls, unrolls
-    builder = llvm.create_pass_builder(codegen._tm, options)
-    passes = builder.getModulePassManager()
-    if not vectorizes:
-        passes.add_loop_rotate_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_jump_threading_pass()
-    if config.LLVM_REFPRUNE_PASS:
-        passes.add_refprune_pass(_parse_refprune_flags())
-    passes.run(module, builder)
 
 
 class _WithoutEnvironments:
@@ -246,9 +242,16 @@ class OuterLibrary(JITCodeLibrary):  # type: ignore[misc]
                 module.link_in(library, preserve=True)
         cheap, how = self._codegen._module_pass_manager(loop_vectorize=False, slp_vectorize=False, opt=0, cost="cheap")
         cheap.run(module, how)
+        options = llvm.create_pipeline_tuning_options(2)
+        options.loop_vectorization = True
         # Loops that are unrolled are made of gathers, when they become vectors; rows are calls and stores, and no
         # quicker so, but take longer to compile. Tangents are vectors already.
-        _optimize(module, self._codegen, 2, vectorizes=True, unrolls=self.unrolls)
+        options.slp_vectorization = options.loop_unrolling = self.unrolls
+        builder = llvm.create_pass_builder(self._codegen._tm, options)
+        passes = builder.getModulePassManager()
+        if config.LLVM_REFPRUNE_PASS:
+            passes.add_refprune_pass(_parse_refprune_flags())
+        passes.run(module, builder)
         jacobian_tape.connect(jacobian_tape.named_in(module))
 
 

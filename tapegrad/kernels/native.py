@@ -435,15 +435,20 @@ def keep(name: str, n_arguments: int, build: Callable[[], Callable[..., Any]], o
 
 @contextlib.contextmanager
 def compiling() -> Iterator[None]:
-    """Numba's lock, under which no garbage is looked for: a compiler makes much that stays, and many searches."""
+    """Numba's lock, under which no garbage is looked for: a compiler makes much that stays, and many searches.
+
+    Nor is Numba told of each call of LLVM, whose time it keeps for each function on the way to what is compiled.
+    """
     from numba.core.compiler_lock import global_compiler_lock
 
     with global_compiler_lock:
-        was_enabled = gc.isenabled()
+        was_enabled, timers = gc.isenabled(), llvm.ffi.lib._lock._cblist
         gc.disable()
+        llvm.ffi.lib._lock._cblist = []
         try:
             yield
         finally:
+            llvm.ffi.lib._lock._cblist = timers
             if was_enabled:
                 gc.enable()
 
