@@ -442,13 +442,17 @@ def compiling() -> Iterator[None]:
     from numba.core.compiler_lock import global_compiler_lock
 
     with global_compiler_lock:
-        was_enabled, timers = gc.isenabled(), llvm.ffi.lib._lock._cblist
+        was_enabled = gc.isenabled()
+        lock: Any = getattr(llvm.ffi.lib, "_lock", None)
+        timers = getattr(lock, "_cblist", None)  # llvmlite's own: another version may have it elsewhere
         gc.disable()
-        llvm.ffi.lib._lock._cblist = []
+        if timers is not None:
+            lock._cblist = []
         try:
             yield
         finally:
-            llvm.ffi.lib._lock._cblist = timers
+            if timers is not None:
+                lock._cblist = timers
             if was_enabled:
                 gc.enable()
 
