@@ -248,6 +248,21 @@ def test_views_of_views_are_known_by_where_they_are(name):
             assert np.flatnonzero(g.numpy()).tolist() == [*range(2 * k * n, 2 * (k + 1) * n)]
 
 
+@pytest.mark.parametrize("index", [slice(1, None), slice(None, None, 2), 1, (1,), (slice(1, 3),), None])
+def test_slices_of_views_say_nothing_of_other_tensors(index):
+    """What is known of a slice of a slice tells where it lies in their base."""
+    n = next(lengths)
+    part = tg.zeros(3 * n)[n : 2 * n]
+    expected = part[index].tolist()
+    base = tg.zeros(n)
+    view = base[index]
+    for k in range(1, 3):
+        base.add_(1.0)
+        assert view.tolist() == (np.array(expected) + k).tolist()
+    view.mul_(2.0)
+    assert base.sum().item() == 2.0 * n + 2.0 * np.size(expected)
+
+
 def test_what_was_given_in_other_ways_is_another_row():
     x = tg.arange(12.0).reshape(3, 4)
     for _ in range(2):

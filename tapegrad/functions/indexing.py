@@ -70,6 +70,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             if len(_seen) >= _MOST_SEEN:
                 _seen.clear()
             way = aliasing.again(made, self)
+            if way is not None and way.below is not None:  # of a view of this one's base: the key doesn't tell where
+                way = None
             _seen[key] = (way, op, shape, strides, offset, adjoint, start)
             if position >= 0:
                 aliasing.learn_element(self._kind)

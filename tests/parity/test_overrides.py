@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 
 import tapegrad as tg
+
+torch = pytest.importorskip("torch")
 
 
 class Foreign:
