@@ -724,9 +724,9 @@ class Ways(dict[Any, tuple[Kind, int, int]]):
         is_shared = key[0].exported or (b is not None and key[1].exported)
         if not is_shared and (rows := last_rows(result, [a])) is not None:
             row = rows[0]
-            if b is None:
+            if b is None and row.b < 0:  # it has no other operand
                 self[key] = result._kind, row.word, row.bits
-            elif (b._tape, b._slot) == (a._tape, row.b):
+            elif b is not None and (b._tape, b._slot) == (a._tape, row.b):
                 self[key] = result._kind, row.word, row.c << 32
         return result
 
