@@ -206,6 +206,7 @@ def test_it_is_as_at_first(scenario, function):
     compared(scenario, function)
 
 
+@pytest.mark.roomy  # else there is no room for the row, which is made in all steps
 @pytest.mark.skipif(MEMORY, reason="all is recorded in all its steps, so that places are noted")
 @pytest.mark.parametrize("name", ONE)
 def test_it_is_one_row(name, monkeypatch):
