@@ -142,6 +142,26 @@ def view_again(way: Again | None, of: Tensor) -> Tensor | None:
     return made
 
 
+class WaysOfViews(dict[Any, Again]):
+    """How views were recorded, as `recording.Ways` knows it of other rows; of a view, by how that is made, too."""
+
+    def again(self, key: Any, of: Tensor) -> Tensor | None:
+        """Such a view; None where none was recorded, or that is not all there is to do."""
+        way = self.get((getattr(of, "_recipe", None), *key))
+        return None if way is None or of.__class__ is Batched else view_again(way, of)
+
+    def keep(self, key: Any, made: Tensor, of: Tensor) -> Tensor:
+        """The view; and know how it was recorded."""
+        if made is not of and not key[0].exported and (way := again(made, of)) is not None:
+            if len(self) >= _MOST_WAYS:
+                self.clear()
+            self[getattr(of, "_recipe", None), *key] = way
+        return made
+
+
+_MOST_WAYS = 1 << 12  # views at ever other places of their bases are ever others
+
+
 def learn_element(of: Kind) -> None:
     """Know how to record views of elements of tensors of a kind."""
     if of not in recorder.elements and of.contiguous and not (MEMORY or of.exported):

@@ -731,13 +731,14 @@ class Ways(dict[Any, tuple[Kind, int, int]]):
         return result
 
 
-def in_one_step(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def in_one_step(function: Callable[..., Tensor], known: Any = None) -> Callable[..., Tensor]:
     """Let a function record in one step what it has recorded before: of such a tensor, with the same arguments.
 
     That is so where it records one row, which reads the tensor as it is and waits for the sweep. The other arguments
-    are no tensors, and nothing else decides what is recorded.
+    are no tensors, and nothing else decides what is recorded. What is known of views is more than of other rows:
+    `aliasing.WaysOfViews`.
     """
-    ways = Ways()
+    ways = Ways() if known is None else known
 
     @functools.wraps(function)
     def quick(input: Tensor, *args: Any, **facts: Any) -> Tensor:

@@ -22,6 +22,7 @@ from tapegrad.recording import (
     appended_together,
     cast,
     imported,
+    in_one_step,
     last_rows,
     local,
     need_sum,
@@ -35,7 +36,6 @@ from tapegrad.tensor import Size, Tensor, describe, location
 
 functions = public = Surface()
 _ALL: Any = object()
-_MOST_WAYS = 1 << 12  # of a function's: views at ever other places of their bases are ever others
 
 
 def restride(
@@ -56,26 +56,7 @@ def over_contiguous(a: Tensor, steps: list[tuple[int, int]]) -> tuple[tuple[int,
 
 
 def _in_one_step(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Let a view of one tensor be recorded again in one step, as `recording.in_one_step` does."""
-    ways: dict[Any, Any] = {}
-
-    @functools.wraps(function)
-    def quick(input: Tensor, *args: Any, **facts: Any) -> Tensor:
-        key = (input._kind, getattr(input, "_recipe", None), *args, *facts.items())
-        try:
-            way = ways.get(key)
-        except TypeError:  # lists
-            return function(input, *args, **facts)
-        if way is not None and input.__class__ is not Batched and (made := aliasing.view_again(way, input)) is not None:
-            return made
-        made = function(input, *args, **facts)
-        if way is None and not key[0].exported and made is not input:
-            if len(ways) >= _MOST_WAYS:
-                ways.clear()
-            ways[key] = aliasing.again(made, input)
-        return made
-
-    return quick
+    return in_one_step(function, aliasing.WaysOfViews())
 
 
 def _make(op: Layout) -> None:
