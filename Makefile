@@ -26,8 +26,8 @@ ifndef BESIDE # what `check` runs two at a time, when all is installed
 endif
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint types stubs floors notebooks docs parity operators numpy-table test-boundscheck \
-	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick test-small \
-	test-small-quick bench-quick bench bench-compare bench-html compare compare-jitted \
+	test-boundscheck-quick test-distributed test-modes test-nojit test-memory test-memory-quick \
+	test-small test-small-quick test-thorough bench-quick bench bench-compare bench-html compare compare-jitted \
 	compare-distributed clean
 
 help: # this list
@@ -37,7 +37,10 @@ demo: .venv/demo.stamp # train a network on handwritten digits
 	$(BIN)/python -m tapegrad demo
 
 test: .venv/test.stamp # run the tests, on all processors
-	$(TESTS)
+	$(TESTS) -m 'not thorough'
+
+test-thorough: .venv/test.stamp # further cases of what they test, which take long to compile
+	$(TESTS) -m thorough tests
 
 check: .venv/dev.stamp test test-modes notebooks # all that must pass before a merge
 	$(MAKE) BESIDE=yes --jobs=2 --no-print-directory --output-sync $(IN_ONE_PROCESS)
@@ -91,13 +94,14 @@ test-memory: .venv/test.stamp # the tests, with memory that kernels are given fi
 	TAPEGRAD_DEBUG=memory $(TESTS) --ignore=tests/parity
 
 test-memory-quick: .venv/test.stamp # those of them that lay out operands, and sweep regions, in all ways
-	TAPEGRAD_DEBUG=memory $(TESTS) $(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
+	TAPEGRAD_DEBUG=memory $(TESTS) -m 'not thorough' \
+		$(addprefix tests/test_,$(addsuffix .py,guards layouts linalg regions scalars))
 
 test-small: .venv/test.stamp # the tests, on tapes that grow and reclaim at every chance
 	TAPEGRAD_DEBUG=small $(TESTS) -m 'not roomy'
 
 test-small-quick: .venv/test.stamp # some of them
-	TAPEGRAD_DEBUG=small $(TESTS) -m 'not roomy' tests/test_regions.py tests/test_func_tensors.py \
+	TAPEGRAD_DEBUG=small $(TESTS) -m 'not roomy and not thorough' tests/test_regions.py tests/test_func_tensors.py \
 		tests/test_storage.py tests/test_loops.py tests/test_errors.py
 
 bench-quick: .venv/bench.stamp # every benchmark once: shows that it runs, not how fast

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from thoroughness import further
 
 import tapegrad as tg
 from tapegrad import engine, interrupts, kinds, recorder, tape
@@ -28,6 +29,7 @@ from tapegrad.dtypes import DTYPES
 from tapegrad.kernels import native
 
 PACKAGE = str(Path(tg.__file__).parent)
+PARTS = 4  # in which the points of a program are tried: each every fourth
 pytestmark = [
     pytest.mark.skipif(MEMORY, reason="thousands of sweeps, each of which looks at all guards"),
     pytest.mark.skipif(
@@ -401,11 +403,12 @@ PROGRAMS: list[type[Program]] = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("part", [0, *further(*range(1, PARTS))])
 @pytest.mark.parametrize("kind", PROGRAMS)
-def test_at_every_point(kind: type[Program], monkeypatch: pytest.MonkeyPatch):
+def test_at_every_point(kind: type[Program], part: int, monkeypatch: pytest.MonkeyPatch):
     for name, least in ("_FIRST_ROWS", 8), ("_FIRST_SLOTS", 16), ("_BATCH", 4), ("_LOW", 4):
         monkeypatch.setattr(tape, name, least)
-    lengths = itertools.count(1000 * PROGRAMS.index(kind) + 3)  # which no other program has
+    lengths = itertools.count(300 * (PROGRAMS.index(kind) * PARTS + part) + 3)  # which no other program has
     program = kind(next(lengths))
     program.act()
     program.check()
@@ -416,7 +419,7 @@ def test_at_every_point(kind: type[Program], monkeypatch: pytest.MonkeyPatch):
     first = {point: k for k, point in reversed([*enumerate(points.passed)])}
     last = {point: k for k, point in enumerate(points.passed)}
     assert len(first) > 8
-    for k in sorted({*first.values(), *list(last.values())[::5]})[:: kind.every]:
+    for k in sorted({*first.values(), *list(last.values())[::5]})[part * kind.every :: PARTS * kind.every]:
         monkeypatch.setattr(tape._threads, "tape", tape.Tape())
         n = next(lengths)
         program, of = kind(n), tg.current_tape()

@@ -6,6 +6,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from numba import njit
+from thoroughness import thorough
 
 import tapegrad as tg
 from tapegrad.func import grad, hessian, hvp, jacfwd, jacrev, jvp, value_and_grad, vjp
@@ -226,6 +227,7 @@ def whirl_plainly(z, u, c, n):
     return abs(z) ** 2 + u[2] + abs(a[0] * a[1])
 
 
+@thorough
 def test_complex_numbers_and_float32():
     args = 0.3 + 0.2j, X.astype(np.float32), np.float32(0.7), 30
     (found, slopes), (wanted, known) = (value_and_grad(f, argnums=(0, 1, 2))(*args) for f in (whirl, whirl_plainly))

@@ -8,6 +8,7 @@ import mpmath
 import numpy as np
 import pytest
 from plain_functions import njit
+from thoroughness import further
 
 import tapegrad as tg
 
@@ -134,7 +135,7 @@ def of_arrays(x, y, z):
     return abs(total) + (b.sum(axis=0)[1] * d.mean()).real + np.prod(np.exp(0.3 * a)).imag + np.abs(b).sum()
 
 
-@pytest.mark.parametrize("f", [of_contour, of_arrays])
+@pytest.mark.parametrize("f", [of_arrays, *further(of_contour)])
 def test_arguments(f):
     generator = np.random.default_rng(1)
     shapes = [(3, 3, 3), (4,), (3, 2)] if f is of_contour else [(4,)] * 3

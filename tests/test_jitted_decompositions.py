@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 from plain_functions import njit
+from thoroughness import thorough
 
 import tapegrad as tg
 
@@ -65,6 +66,7 @@ def test_gradients(name: str, a: np.ndarray):
     np.testing.assert_allclose(gradient, over_tensors(function, a)[1], rtol=1e-9, atol=1e-10)
 
 
+@thorough
 @every_case
 def test_tangents(name: str, a: np.ndarray):
     function, jitted = FUNCTIONS[name]
@@ -74,6 +76,7 @@ def test_tangents(name: str, a: np.ndarray):
     np.testing.assert_allclose(tangent, (over_tensors(function, a)[1] * v).sum(), rtol=1e-9, atol=1e-10)
 
 
+@thorough
 @pytest.mark.parametrize(("name", "a"), [("symmetric", SQUARE), ("singular", TALL)])
 def test_second_derivatives(name: str, a: np.ndarray):
     function, jitted = FUNCTIONS[name]
@@ -132,6 +135,7 @@ def test_complex_hermitian_matrices():
     np.testing.assert_allclose(gradient, wanted, rtol=1e-12)
 
 
+@thorough
 @pytest.mark.filterwarnings("ignore::numba.core.errors.NumbaPerformanceWarning")
 def test_complex_singular_vectors_and_orthonormal_columns():
     """A A' A by singular vectors, and A by its factors."""
@@ -151,6 +155,7 @@ def test_complex_singular_vectors_and_orthonormal_columns():
     assert value == f(a)
 
 
+@thorough
 def test_factors_in_single_precision():
     @njit
     def f(a):
@@ -168,6 +173,7 @@ def test_factors_in_single_precision():
     np.testing.assert_allclose(gradient, square + e @ wide @ wide + wide @ e.T @ wide + wide @ wide @ e, rtol=1e-5)
 
 
+@thorough
 def test_least_squares_of_complex_matrices():
     a, b, a_dot, b_dot = (RNG.normal(size=shape) + 1j * RNG.normal(size=shape) for shape in ((4, 2), 4, (4, 2), 4))
     f = njit(lambda a, b: np.linalg.lstsq(a, b))

@@ -13,6 +13,7 @@ import pytest
 from numba import guvectorize, literal_unroll, njit, vectorize
 from numba.experimental import jitclass, structref
 from numba.typed import Dict, List
+from thoroughness import thorough
 
 import tapegrad as tg
 
@@ -24,11 +25,11 @@ X = np.array([1.3, 0.4, 3.1, -0.7])
 CASES = []
 
 
-def case(construct, gradient=None):
+def case(construct, gradient=None, marks=()):
     """A function of a vector, and its gradient, if it isn't that of a complex step."""
 
     def enter(function):
-        CASES.append(pytest.param(function, gradient, id=construct.replace(" ", "_")))
+        CASES.append(pytest.param(function, gradient, id=construct.replace(" ", "_"), marks=marks))
         return function
 
     return enter
@@ -128,7 +129,7 @@ def minus(v):
     return -v
 
 
-@case("sorting by a key, and tuples", lambda x: [1 - 7, 0, 2 + 5, 3])
+@case("sorting by a key, and tuples", lambda x: [1 - 7, 0, 2 + 5, 3], marks=thorough)
 def sorted_by_key(x):
     items = [v for v in x]  # noqa: C416  it is this that Numba compiles
     items.sort(key=minus)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from numba import njit
+from thoroughness import further
 
 from tapegrad import func, jitted
 
@@ -50,7 +51,7 @@ def complex_steps(function, x):
     return found
 
 
-@pytest.mark.parametrize("function", [stencils, transposed, sweeps])
+@pytest.mark.parametrize("function", [stencils, *further(transposed, sweeps)])
 @pytest.mark.parametrize("shape", [(1, 40), (3, 20), (20, 3), (2, 4), (12, 12)])
 def test_values_and_gradients(function, shape):
     rng = np.random.default_rng(7)

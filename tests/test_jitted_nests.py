@@ -6,6 +6,7 @@ import types
 import numpy as np
 import pytest
 from numba import njit
+from thoroughness import further
 
 from tapegrad import func, jitted
 from tapegrad.jitted import disk, nest_calls, nest_lowering
@@ -123,20 +124,28 @@ def in_tuples(x, w, p):
     return total
 
 
+def plain(x):
+    return x
+
+
+def transposed(x):
+    return np.asfortranarray(x)
+
+
+def apart(x):
+    return np.repeat(np.repeat(x, 2, 0), 2, 1)[::2, ::-2]
+
+
+@pytest.mark.parametrize("laid", [apart, *further(plain, transposed)])
 @pytest.mark.parametrize("function", [products, recurrences, branches, overwritten, in_tuples])
-def test_values_and_gradients(function):
+def test_values_and_gradients(function, laid):
     rng = np.random.default_rng(3)
-    p = rng.permutation(9)
-    for x in (
-        rng.uniform(0.2, 1.5, (9, 9)),
-        rng.uniform(0.2, 1.5, (9, 9)).T,
-        rng.uniform(0.2, 1.5, (18, 18))[::2, ::-2],
-    ):
-        value, (by_x, by_w) = func.value_and_grad(function, argnums=(0, 1))(x, 0.7, p)
-        assert value == function(x, 0.7, p)
-        of_x, of_w = func.jacfwd(function, argnums=(0, 1))(x, 0.7, p)
-        np.testing.assert_allclose(by_x, of_x, rtol=1e-13, atol=1e-13 * np.abs(of_x).max())
-        np.testing.assert_allclose(by_w, of_w, rtol=1e-12)
+    p, x = rng.permutation(9), laid(rng.uniform(0.2, 1.5, (9, 9)))
+    value, (by_x, by_w) = func.value_and_grad(function, argnums=(0, 1))(x, 0.7, p)
+    assert value == function(x, 0.7, p)
+    of_x, of_w = func.jacfwd(function, argnums=(0, 1))(x, 0.7, p)
+    np.testing.assert_allclose(by_x, of_x, rtol=1e-13, atol=1e-13 * np.abs(of_x).max())
+    np.testing.assert_allclose(by_w, of_w, rtol=1e-12)
 
 
 @njit

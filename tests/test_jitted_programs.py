@@ -11,6 +11,7 @@ from collections import namedtuple
 import numpy as np
 import pytest
 from numba import njit
+from thoroughness import further
 
 import tapegrad as tg
 
@@ -210,7 +211,7 @@ def outcome(function, *arguments):
         return type(error), error.args
 
 
-@pytest.mark.parametrize("is_shared", [False, True])
+@pytest.mark.parametrize("is_shared", [True, *further(False)])
 def test_programs(is_shared):
     generator = np.random.default_rng(is_shared)
     n_raised = 0

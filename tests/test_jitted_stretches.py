@@ -5,6 +5,7 @@ mode, which computes element by element.
 import numpy as np
 import pytest
 from numba import njit
+from thoroughness import further
 
 from tapegrad import func, jitted
 
@@ -53,7 +54,7 @@ def _given(n, m):
     return x, w, rng.normal(size=m), 0.3, p
 
 
-@pytest.mark.parametrize("function", [first_of, written_to])
+@pytest.mark.parametrize("function", [first_of, *further(written_to)])
 def test_values_and_gradients(function):
     x, w, v, s, p = _given(9, 7)
     apart = np.repeat(x, 2, axis=1)[:, ::2]

@@ -15,6 +15,7 @@ from numba import float64, njit
 from numba.core.runtime import rtsys
 from numba.core.runtime._nrt_python import memsys_disable_stats, memsys_enable_stats
 from numba.experimental import jitclass
+from thoroughness import thorough
 
 import tapegrad as tg
 from tapegrad.func import grad, hessian, hvp, jacfwd, jacobian, jacrev, jvp, linearize, value_and_grad, vjp
@@ -264,6 +265,7 @@ STATEMENTS = st.one_of(
 )
 
 
+@thorough
 @settings(max_examples=8, deadline=None, derandomize=True)
 @given(st.lists(STATEMENTS, min_size=6, max_size=12))
 def test_random_programs(statements):
@@ -450,6 +452,7 @@ def of_distance(m, s):
     return distance(m.T, s * s) ** 3 * m[0, 1]
 
 
+@thorough
 def test_rules_of_arrays_to_the_third_order():
     """|m|**3 s**6 m01, by m and s at once: the formula, recorded on the tape of Tensors."""
 
@@ -567,6 +570,7 @@ OF_HIGH_ORDER = {  # each with the same for mpmath
 }  # fmt: skip
 
 
+@thorough
 @pytest.mark.parametrize("name", OF_HIGH_ORDER)
 def test_derivatives_of_the_third_order_and_higher(name):
     jitted, exact = njit(OF_HIGH_ORDER[name][0]), OF_HIGH_ORDER[name][1]
@@ -823,6 +827,7 @@ def test_gradients_inside_what_is_differentiated():
     assert tangent == pytest.approx(found[0] @ along[0] + found[1] - found[2], rel=1e-13)
 
 
+@thorough
 def test_gradients_inside_to_the_third_order():
     inner = tg.jitted.value_and_grad(njit(lambda x, p: x**5 * p))
     f = njit(lambda x, p: inner(x, p)[1] * x - inner(x, p)[0])  # 4 x**5 p

@@ -17,6 +17,7 @@ import pytest
 import test_linalg
 import test_ops
 from test_ops import by_name, is_cast
+from thoroughness import further
 
 import tapegrad as tg
 from tapegrad.ops import host
@@ -256,7 +257,7 @@ def check_elementwise(op: Op, dtype: Any, seed: int) -> None:
 
 
 @by_name(COMPUTED)
-@pytest.mark.parametrize("dtype", [tg.float64, tg.float32, tg.int64, tg.int32, tg.bool], ids=repr)
+@pytest.mark.parametrize("dtype", [tg.float64, tg.int64, *further(tg.float32, tg.int32, tg.bool)], ids=repr)
 def test_elementwise_operations(op: Op, dtype: Any):
     for seed in range(2):
         check_elementwise(op, dtype, seed)
