@@ -232,7 +232,10 @@ def _sequence(name: str, size: Any) -> tuple[int, ...]:
 
 
 def _leaf(array: np.ndarray, requires_grad: bool) -> Tensor:
-    check_can_require_grad(dtypes.as_dtype(array.dtype), requires_grad)
+    dtype = dtypes.as_dtype(array.dtype)
+    check_can_require_grad(dtype, requires_grad)
+    if current_tape().watch is None and array.flags.c_contiguous:
+        return owning(array, dtype, bool(requires_grad))
     return from_array(array, bool(requires_grad))
 
 

@@ -753,15 +753,15 @@ def in_one_step(function: Callable[..., Tensor], known: Any = None) -> Callable[
 
 
 def of_two_in_one_step(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Likewise a function of two tensors."""
+    """Likewise a function of two tensors, and of arguments that are none."""
     ways = Ways()
 
     @functools.wraps(function)
-    def quick(input: Tensor, *others: Tensor, **named: Tensor) -> Tensor:
-        (other,) = others or named.values()
-        key = input._kind, other._kind
+    def quick(input: Tensor, *others: Any, **named: Tensor) -> Tensor:
+        other, *args = others or named.values()
+        key = input._kind, other._kind, *args
         result = ways.again(key, input, other) if other.__class__ is not Batched else None
-        return ways.keep(key, function(input, other), input, other) if result is None else result
+        return ways.keep(key, function(input, other, *args), input, other) if result is None else result
 
     return quick
 

@@ -368,7 +368,7 @@ def test_eight_threads_call_one_function():
     for thread in threads:
         thread.join()
     assert not failures
-    assert compiled.stats()["recordings"] <= 8
+    assert compiled.stats()["recordings"] <= 2 * 8  # of each branch one, by every thread that meets it at once
 
 
 def test_captured_tensors_of_another_thread():

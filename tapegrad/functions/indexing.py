@@ -31,9 +31,9 @@ from tapegrad.functions.subscripts import (
 from tapegrad.kinds import Kind, contiguous_strides, flowing, numbers_at
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
-from tapegrad.recording import appended, broadcast_shapes, cast, record_array
+from tapegrad.recording import Ways, appended, broadcast_shapes, cast, of_two_in_one_step, record_array
 from tapegrad.tape import PARAMS, current_tape
-from tapegrad.tensor import Tensor, constant, constants, describe, from_array, location
+from tapegrad.tensor import Tensor, constant, constants, describe, from_array, location, owning
 
 functions = public = Surface(EXACT)
 
@@ -57,6 +57,8 @@ def getitem(self: Tensor, index: Any) -> Tensor:
         again, op, *layout_of = seen
         made = aliasing.view_again(again, self)
         return aliasing.view(op, self, *layout_of) if made is None else made
+    if key is None and (taken := _taken_at_once(self, index)) is not None:
+        return taken
     normal = normalised(index)
     if current_tape().of_arrays:
         dims, normal = upwards(self, normal)
@@ -78,18 +80,97 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             elif way is not None and index.__class__ is not tuple:
                 recorder.learn_view(key, way)
         return made
-    at, shape = _places(self, normal)
-    return record_array(indexing.take, shape, self.dtype, contiguous(self), at)
+    positions, shape = _places(self, normal)
+    return _take(self, positions, shape)
 
 
-def _places(a: Tensor, index: tuple[Any, ...]) -> tuple[Tensor, tuple[int, ...]]:
+def _places(a: Tensor, index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
     """Flat positions of elements, or of runs of them, that an index with arrays names, and the shape of these."""
     shape = a._kind.shape
     if shape and len(index) == 1 and index[0].dtype != bool:
-        positions, shape = checked(index[0], shape[0], 0), index[0].shape + shape[1:]
+        return checked(index[0], shape[0], 0), index[0].shape + shape[1:]
+    return positions_named(shape, index)
+
+
+_ways_to_take = Ways()
+
+
+def _take(a: Tensor, positions: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """Elements, or runs of them, at flat positions that nobody else has."""
+    at = owning(np.ascontiguousarray(positions, np.int64).reshape(-1), INT64, False)
+    key = a._kind, at._kind, shape
+    if (result := _ways_to_take.again(key, a, at)) is not None:
+        return result
+    return _ways_to_take.keep(key, record_array(indexing.take, shape, a.dtype, contiguous(a), at), a, at)
+
+
+def _taken_at_once(self: Tensor, index: Any) -> Tensor | None:
+    """`self[index]` by the indices that are met most: integers for the first dimensions, or for one, or a mask of all.
+
+    They are arrays of int64, and ints beside them, that count from the beginning. None is the answer to all else, and
+    to what is wrong.
+    """
+    shape = self._kind.shape
+    if index.__class__ is not tuple:
+        array = _array_of(index)
+        if array is None:
+            return None
+        if array.dtype == bool:
+            if array.shape != shape or not shape:
+                return None
+            chosen = np.flatnonzero(array)
+            return _take(self, chosen, chosen.shape)
+        index = (array,)
+    items = list(index)
+    while items and _is_whole(items[-1]):
+        items.pop()
+    dim = next((d for d, item in enumerate(items) if not _is_whole(item)), 0)
+    if len(items) > len(shape) or (dim and len(items) != dim + 1):
+        return None
+    positions: Any = 0
+    for item, n in zip(items[dim:], shape[dim:], strict=False):
+        if item.__class__ is int:
+            if not 0 <= item < n:
+                return None
+        else:
+            item = _array_of(item)
+            if item is None or item.dtype == bool or not _is_within(item, n):
+                return None
+        try:
+            positions = positions * n + item
+        except ValueError:  # their shapes disagree
+            return None
+    if positions.__class__ is not np.ndarray:
+        return None
+    whole = shape[:dim] + positions.shape + shape[len(items) :]
+    if not dim:
+        return _take(self, positions, whole)
+    at = owning(np.ascontiguousarray(positions).reshape(-1), INT64, False)
+    return _select_along(self, at, dim, whole)
+
+
+def _is_whole(item: Any) -> bool:
+    return item.__class__ is slice and item == slice(None)
+
+
+def _array_of(index: Any) -> np.ndarray | None:
+    """An index as an array of int64 or bools, where it is one, or a list of ints."""
+    if index.__class__ is list:
+        if not index or any(i.__class__ is not int for i in index):
+            return None
+        array = np.array(index)
+    elif index.__class__ is np.ndarray:
+        array = index
+    elif index.__class__ is Tensor and index._kind.dtype in (INT64, BOOL):
+        array = index._array()
     else:
-        positions, shape = positions_named(shape, index)
-    return from_array(np.ascontiguousarray(positions, np.int64).reshape(-1)), shape
+        return None
+    return array if array.dtype == np.int64 or array.dtype == bool else None
+
+
+def _is_within(array: np.ndarray, n: int) -> bool:
+    """Whether positions, of which there are some, along a dimension of length `n` are in it."""
+    return bool(array.ndim and array.size and array.view(np.uint64).max() < n)
 
 
 def _has_samples(index: Any) -> bool:
@@ -401,9 +482,9 @@ def put(a: Tensor, index: tuple[Any, ...], value: Tensor) -> Tensor:
 
 def placed(a: Tensor, index: tuple[Any, ...], value: Tensor) -> tuple[Tensor, Tensor]:
     """The values for an index, and their flat positions."""
-    at, shape = _places(a, index)
+    positions, shape = _places(a, index)
     value = cast(_fitted(value, shape, a, True), a.dtype)
-    return contiguous(value).reshape(-1), at
+    return contiguous(value).reshape(-1), from_array(np.ascontiguousarray(positions, np.int64).reshape(-1))
 
 
 def put_at(a: Tensor, value: Tensor, at: Tensor) -> Tensor:
@@ -468,9 +549,14 @@ def index_select(input: Tensor, dim: int, index: Tensor) -> Tensor:
         )
     check_range("index_select", elements(index), input._kind.shape[at], at, IndexError)
     shape = (*input._kind.shape[:at], n, *input._kind.shape[at + 1 :])
-    if (p := along(input, index, at, True)) is not None:
-        return _record_take_along(input, positions(index, (n,), 0), p, shape)
-    return _record_take(input, runs(index, input._kind.shape, at), shape)
+    return _select_along(input, index, at, shape)
+
+
+@of_two_in_one_step
+def _select_along(input: Tensor, index: Tensor, dim: int, shape: tuple[int, ...]) -> Tensor:
+    if (p := along(input, index, dim, True)) is not None:
+        return _record_take_along(input, steady_positions(index), p, shape)
+    return _record_take(input, runs(index, input._kind.shape, dim), shape)
 
 
 @public
@@ -510,32 +596,44 @@ def gather(input: Tensor, dim: int, index: Tensor, *, sparse_grad: bool = False)
             [3]])
     """
     at = dimension(dim, input.ndim)
-    what = f"{describe(input, index)}, at {location()}"
     if not index._kind.numel:
         return input.reshape(-1)[:0].reshape(index._kind.shape).clone()
-    if index.dtype not in (INT64, INT32):
-        raise RuntimeError(f"gather(): Expected dtype int32/int64 for index: {what}")
-    if max(index.ndim, 1) != max(input.ndim, 1):
-        raise RuntimeError(f"Index tensor must have the same number of dimensions as input tensor: {what}")
     shape, own = input._kind.shape or (1,), index._kind.shape or (1,)
-    for d, n in enumerate(own):
-        if d != at and n > shape[d]:
-            raise RuntimeError(
-                f"Size does not match at dimension {d} expected index {list(own)} to be no larger than self "
-                f"{list(shape)} apart from dimension {at}: {what}"
-            )
+    if index.dtype not in (INT64, INT32):
+        wrong = "gather(): Expected dtype int32/int64 for index"
+    elif len(own) != len(shape):
+        wrong = "Index tensor must have the same number of dimensions as input tensor"
+    elif (beyond := next((d for d, n in enumerate(own) if d != at and n > shape[d]), None)) is not None:
+        wrong = (
+            f"Size does not match at dimension {beyond} expected index {list(own)} to be no larger than self "
+            f"{list(shape)} apart from dimension {at}"
+        )
+    else:
+        wrong = ""
+    if wrong:
+        raise RuntimeError(f"{wrong}: {describe(input, index)}, at {location()}")
     check_range("gather", elements(index), shape[at], at, RuntimeError)
-    if (p := along(input, index, at, False)) is not None:
-        return _record_take_along(input, positions(index.reshape(-1), (1,), 0), p, own)
-    at_index = positions(index.reshape(own), shape, at)
+    return _gather_along(input, index, at, own)
+
+
+@of_two_in_one_step
+def _gather_along(input: Tensor, index: Tensor, dim: int, shape: tuple[int, ...]) -> Tensor:
+    if (p := along(input, index, dim, False)) is not None:
+        return _record_take_along(input, steady_positions(index), p, shape)
+    at_index = positions(index.reshape(shape), input._kind.shape or (1,), dim)
     return _record_take(input.reshape(-1), at_index, index._kind.shape)
+
+
+def steady_positions(index: Tensor) -> Tensor:
+    """An index as int64, in order, in memory that NumPy does not write to."""
+    return contiguous(cast(index.clone() if index._kind.exported else index, INT64))
 
 
 def positions(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     """Flat positions, in a contiguous tensor of a shape, of what an index along one dimension names for each place."""
-    index = cast(index.clone() if index._kind.exported else index, INT64)  # NumPy may write to it
+    index = steady_positions(index)
     if len(shape) == 1:
-        return contiguous(index).reshape(-1)
+        return index if index._kind.ndim == 1 else index.reshape(-1)
     strides = contiguous_strides(shape, 1)
     apart = index if strides[dim] == 1 else index * strides[dim]
     own = index._kind.shape
@@ -555,7 +653,7 @@ def positions(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
 def runs(index: Tensor, shape: tuple[int, ...], dim: int) -> Tensor:
     """The numbers of the runs, over the dimensions behind `dim`, that a vector of indices names for each in front."""
     own = (*shape[:dim], index._kind.numel)
-    return positions(index.reshape(-1).expand(*own), shape[: dim + 1], dim)
+    return positions(index.reshape(-1).expand(*own) if dim else index, shape[: dim + 1], dim)
 
 
 def along(t: Tensor, index: Tensor, dim: int, together: bool) -> tuple[int, ...] | None:

@@ -34,7 +34,7 @@ from tapegrad.recording import (
     steady,
 )
 from tapegrad.tape import PARAMS, VARIANT, current_tape
-from tapegrad.tensor import Tensor, describe, location
+from tapegrad.tensor import Tensor, describe, location, owning
 
 if TYPE_CHECKING:
     from tapegrad.methods import Extremum  # a stub
@@ -291,12 +291,15 @@ def _positions(where: Tensor, shape: tuple[int, ...], dims: tuple[int, ...]) -> 
     """Flat positions in a contiguous tensor of the elements with these indices along one dimension."""
     if not dims:
         return where.reshape(-1)
-    from tapegrad.creation import arange
-
     at = dims[0]
     inner, n, outer = math.prod(shape[at + 1 :]), shape[at], math.prod(shape[:at])
-    runs = arange(outer).reshape(outer, 1) * (n * inner) + arange(inner)
-    return (where.reshape(outer, inner) * inner + runs).reshape(-1)
+    where = where.reshape(outer, inner)
+    if inner > 1:
+        where = where * inner
+    if outer > 1 or inner > 1:
+        runs = np.arange(outer).reshape(outer, 1) * (n * inner) + np.arange(inner)
+        where = where + owning(runs, INT64, False)
+    return where.reshape(-1)
 
 
 max = _extremum(extremes.max_of_all, indexing.max_along, extremes.argmax, "max")

@@ -25,7 +25,7 @@ from tapegrad.functions.shaping import cat, contiguous
 from tapegrad.kinds import contiguous_strides, flowing
 from tapegrad.ops import arithmetic, indexing, layout
 from tapegrad.ops.layout import dimension
-from tapegrad.recording import broadcast_shapes, cast, record_array, record_elementwise
+from tapegrad.recording import broadcast_shapes, cast, of_two_in_one_step, record_array, record_elementwise
 from tapegrad.tape import current_tape
 from tapegrad.tensor import Tensor, describe, from_array, location
 
@@ -398,12 +398,21 @@ def take(input: Tensor, index: Tensor) -> Tensor:
         )
     if not input._kind.numel and index._kind.numel:
         raise IndexError(f"take(): tried to take from an empty tensor: {describe(input, index)}, at {location()}")
-    at = _flat_positions(input, index)
-    taken: Tensor = indexing.take(contiguous(input), at, shape=index._kind.shape)
+    return _taken(input, _numbers(input, index))
+
+
+@of_two_in_one_step
+def _taken(input: Tensor, index: Tensor) -> Tensor:
+    taken: Tensor = indexing.take(contiguous(input), at_index.steady_positions(index), shape=index._kind.shape)
     return taken
 
 
 def _flat_positions(input: Tensor, index: Tensor) -> Tensor:
+    return at_index.positions(_numbers(input, index).reshape(-1), (input._kind.numel,), 0)
+
+
+def _numbers(input: Tensor, index: Tensor) -> Tensor:
+    """The numbers of elements, counted from the beginning."""
     n = input._kind.numel
     array = elements(index)
     if array.size and (array.min() < -n or array.max() >= n):
@@ -414,7 +423,7 @@ def _flat_positions(input: Tensor, index: Tensor) -> Tensor:
         )
     if array.size and array.min() < 0:
         index = where(index < 0, index + n, index)
-    return at_index.positions(index.reshape(-1), (n,), 0)
+    return index
 
 
 @public
