@@ -53,6 +53,11 @@ ONE = {
     "index_select": lambda x: tg.index_select(x, 1, tg.tensor([1, 1])),
     "gather": lambda x: tg.gather(x, 1, (x > 0.0).long()),
     "take": lambda x: tg.take(x, tg.tensor([[3, -1]])),
+    "tril": lambda x: x.tril(-1),
+    "padded": lambda x: tg.nn.functional.pad(x, (1, 2)),
+    "cross_entropy": lambda x: tg.nn.functional.cross_entropy(x, (x[:, 0] > 0.0).long(), reduction="none"),
+    "another dimension": lambda x: x[:, None],
+    "an ellipsis": lambda x: x[..., 0],
     "cat": lambda x: tg.cat([x, x], 1),
     "stack": lambda x: tg.stack((x, x)),
 }

@@ -8,7 +8,7 @@ from tapegrad.arguments import EXACT, Surface
 from tapegrad.dtypes import DTYPES
 from tapegrad.functions.making import converted, explained, make
 from tapegrad.ops.declare import OPS, Array
-from tapegrad.recording import record_array
+from tapegrad.recording import in_one_step, record_array
 from tapegrad.tensor import Tensor
 
 functions = Surface(EXACT)
@@ -27,7 +27,8 @@ def _make(op: Array, call: Any) -> None:
         result = DTYPES[op.signature(operands[op.dtype_operand].dtype.code)[-1]]
         return record_array(op, shape, result, *operands, params=params)
 
-    make(functions, op, call, function)
+    is_of_one = names == ("input",) and op.failure is None
+    make(functions, op, call, in_one_step(function) if is_of_one else function)
 
 
 for _op in OPS:

@@ -31,7 +31,7 @@ from tapegrad.functions.subscripts import (
 from tapegrad.kinds import Kind, contiguous_strides, flowing, numbers_at
 from tapegrad.ops import indexing, layout
 from tapegrad.ops.declare import Op
-from tapegrad.recording import Ways, appended, broadcast_shapes, cast, of_two_in_one_step, record_array
+from tapegrad.recording import appended, broadcast_shapes, cast, of_two_in_one_step, record_array
 from tapegrad.tape import PARAMS, current_tape
 from tapegrad.tensor import Tensor, constant, constants, describe, from_array, location, owning
 
@@ -77,7 +77,7 @@ def getitem(self: Tensor, index: Any) -> Tensor:
             _seen[key] = (way, op, shape, strides, offset, adjoint, start)
             if position >= 0:
                 aliasing.learn_element(self._kind)
-            elif way is not None and index.__class__ is not tuple:
+            elif way is not None and index.__class__ in (int, slice):
                 recorder.learn_view(key, way)
         return made
     positions, shape = _places(self, normal)
@@ -92,16 +92,14 @@ def _places(a: Tensor, index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, .
     return positions_named(shape, index)
 
 
-_ways_to_take = Ways()
-
-
 def _take(a: Tensor, positions: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     """Elements, or runs of them, at flat positions that nobody else has."""
-    at = owning(np.ascontiguousarray(positions, np.int64).reshape(-1), INT64, False)
-    key = a._kind, at._kind, shape
-    if (result := _ways_to_take.again(key, a, at)) is not None:
-        return result
-    return _ways_to_take.keep(key, record_array(indexing.take, shape, a.dtype, contiguous(a), at), a, at)
+    return _take_at(a, owning(np.ascontiguousarray(positions, np.int64).reshape(-1), INT64, False), shape)
+
+
+@of_two_in_one_step
+def _take_at(a: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return record_array(indexing.take, shape, a.dtype, contiguous(a), at)
 
 
 def _taken_at_once(self: Tensor, index: Any) -> Tensor | None:
@@ -223,7 +221,7 @@ _MOST_SEEN = 4096
 
 
 def _key(self: Tensor, index: Any) -> Any:
-    """What `_seen` knows an index by; None for what is not of plain ints and slices."""
+    """What `_seen` knows an index by; None for what is not of plain ints, slices, None and Ellipsis."""
     if index.__class__ is int:
         return self._kind, index
     if index.__class__ is tuple:
@@ -234,8 +232,10 @@ def _key(self: Tensor, index: Any) -> Any:
 
 
 def _item_key(item: Any) -> Any:
-    if item.__class__ is int:
+    if item.__class__ is int or item is Ellipsis:
         return item
+    if item is None:
+        return "None"
     if item.__class__ is slice:
         start, stop, step = item.start, item.stop, item.step
         if (

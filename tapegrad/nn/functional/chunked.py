@@ -14,12 +14,12 @@ import numpy as np
 
 from tapegrad import engine
 from tapegrad.autograd.function import Function
-from tapegrad.dtypes import DType
+from tapegrad.dtypes import INT64, DType
 from tapegrad.nn.functional.common import reductions
 from tapegrad.nn.functional.linear import linear
 from tapegrad.ops.softmax import _cross_entropy
-from tapegrad.recording import record_array
-from tapegrad.tensor import Tensor, from_array
+from tapegrad.recording import of_two_in_one_step, record_array
+from tapegrad.tensor import Tensor, from_array, owning
 
 _POLICIES = ("auto", "accurate", "balanced", "compact")
 
@@ -98,9 +98,12 @@ def _divisor(method: str) -> int:
 
 def losses_of_rows(logits: Tensor, classes: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     """For each row of logits minus the log-probability of its class, in a shape."""
-    rows, n = classes.size, logits.shape[-1]
-    at = from_array(np.arange(rows) * n + classes)
-    return record_array(_cross_entropy, shape, logits.dtype, logits, at, params=(rows, n))
+    return _losses_at(logits, owning(np.arange(classes.size) * logits.shape[-1] + classes, INT64, False), shape)
+
+
+@of_two_in_one_step
+def _losses_at(logits: Tensor, at: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return record_array(_cross_entropy, shape, logits.dtype, logits, at, params=(at.numel(), logits.shape[-1]))
 
 
 def _now(t: Tensor) -> Tensor:

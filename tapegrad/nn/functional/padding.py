@@ -12,6 +12,7 @@ from tapegrad.nn.functional.common import at, public, where
 from tapegrad.nn.functional.convolution import params
 from tapegrad.nn.functional.mapping import Matrix, along, matrix_of_rows
 from tapegrad.ops import convolution
+from tapegrad.recording import in_one_step
 from tapegrad.tensor import Tensor, from_array
 
 Pair = tuple[int, int, int]  # a dimension, lengths before and behind
@@ -37,9 +38,10 @@ def _matrix(mode: str, n: int, before: int, behind: int) -> Matrix:
     return matrix_of_rows(list(places), [np.ones(1)] * len(places), n)
 
 
-def _zero_padded(x: Tensor, pairs: list[Pair]) -> Tensor:
+@in_one_step
+def _zero_padded(x: Tensor, *all_pairs: Pair) -> Tensor:
     """Zeros before and behind, in up to three dimensions at once: columns of windows of one element."""
-    pairs = [pair for pair in pairs if pair[1] or pair[2]]
+    pairs = [pair for pair in all_pairs if pair[1] or pair[2]]
     while pairs:
         now, pairs = pairs[-3:], pairs[:-3]
         ends = [*(d for d, _, _ in now[1:]), x.ndim]
@@ -102,7 +104,7 @@ def constant_pad_nd(input: Tensor, pad: Sizes, value: Number = 0) -> Tensor:
                 f"narrow(): length must be non-negative: the input size {n}, plus negative padding {before} and "
                 f"{behind}, resulted in a negative output size, at dimension {d}: {at(input)}"
             )
-    padded = _zero_padded(input, pairs[::-1])
+    padded = _zero_padded(input, *pairs[::-1])
     outside = _outside(input, pairs) if value != 0 else None
     if outside is not None:
         padded = where(outside, value, padded).to(input.dtype)
