@@ -115,7 +115,8 @@ def _function(
     except (TypeError, ValueError):
         signature = "(*args, **kwargs)"
     else:
-        bare = [_shown(p) for p in parameters.parameters.values()]
+        in_place = name.endswith("_")  # with the signature of the function that isn't, but for `out`
+        bare = [_shown(p) for p in parameters.parameters.values() if not (in_place and p.name == "out")]
         signature = str(parameters.replace(parameters=bare, return_annotation=_text(parameters.return_annotation)))
     yield f"{indent}def {name}{signature}:"
     yield f"{indent}    {_cleaned(function) if text is None else text!r}"
