@@ -95,7 +95,7 @@ def _class(name: str, value: type) -> Iterator[str]:
     for member in sorted(set(_SHOWN.get(value, vars(value))) - ({"function"} if declared is not None else set())):
         held = inspect.getattr_static(value, member)
         text = inspect.getdoc(held)
-        if (member.startswith("_") and member not in _PROTOCOLS) or not text or re.fullmatch(r"See `\w+`\.", text):
+        if (member.startswith("_") and member not in _PROTOCOLS) or not text or re.match(r"See `(_\w+`|\w+`\.$)", text):
             continue
         if isinstance(held, property):
             yield "    @property"
@@ -115,7 +115,8 @@ def _function(
     except (TypeError, ValueError):
         signature = "(*args, **kwargs)"
     else:
-        bare = [p.replace(annotation=_text(p.annotation), default=_default(p)) for p in parameters.parameters.values()]
+        in_place = name.endswith("_")  # with the signature of the function that isn't, but for `out`
+        bare = [_shown(p) for p in parameters.parameters.values() if not (in_place and p.name == "out")]
         signature = str(parameters.replace(parameters=bare, return_annotation=_text(parameters.return_annotation)))
     yield f"{indent}def {name}{signature}:"
     yield f"{indent}    {_cleaned(function) if text is None else text!r}"
@@ -142,6 +143,11 @@ def _text(annotation: Any) -> Any:
     return _Plain(text)
 
 
+def _shown(parameter: inspect.Parameter) -> inspect.Parameter:
+    name = "kwargs" if parameter.kind is parameter.VAR_KEYWORD and parameter.name == "facts" else parameter.name
+    return parameter.replace(name=name, annotation=_text(parameter.annotation), default=_default(parameter))
+
+
 def _default(parameter: inspect.Parameter) -> Any:
     value = parameter.default
     is_plain = value is parameter.empty or value is None or isinstance(value, (bool, int, str, tuple))
@@ -150,7 +156,10 @@ def _default(parameter: inspect.Parameter) -> Any:
 
 def _cleaned(value: Any) -> str:
     """The docstring, with what is a doctest under a heading of its own, so that it is shown as code."""
-    lines = list(_one_by_one((inspect.getdoc(value) or "").split("\n")))
+    text = re.sub(
+        r"\s\((?:`[\w/]+\.(?:py|md)`(?:, )?)+\)", "", inspect.getdoc(value) or ""
+    )  # where in the source it stands
+    lines = list(_one_by_one(text.split("\n")))
     first = next((i for i, line in enumerate(lines) if line.startswith(">>>")), None)
     if first is not None and "Examples" not in lines:
         lines[first:first] = ["", "Examples", "--------"]

@@ -316,7 +316,7 @@ def _in_front(function: Callable[..., Any], name: str, is_method: bool, out: str
         "_name": name, "_writers": writers,
         "Tensor": Tensor, "DType": DType, "_absent": _ABSENT, "_defaults": defaults, "_function": function,
         "_are_short": _are_short, "_NeedsSamples": NeedsSamplesError, "_by_samples": _by_samples,
-        "_refusals": REFUSALS, "_tell": tell, "_Overridden": overrides.OverriddenError,
+        "_refusals": REFUSALS, "_tell": functools.partial(tell, defaults), "_Overridden": overrides.OverriddenError,
         "_answered": functools.partial(_answered, namespace["_accepting"], defaults, places),
         "_mend": functools.partial(_mend, function, name, takers, defaults, aliases, namespace),
     }  # fmt: skip
@@ -339,7 +339,7 @@ def {function.__name__}({", ".join(header)}):
         except _Overridden:
             return _answered({{{given}}}, {rest})
         except _refusals as _refusal:
-            _tell(_refusal, _name, {given_again})
+            _tell(_name, {given_again}, _refusal)
             raise
 {otherwise}    return {mended}
 """
@@ -378,7 +378,7 @@ def _mend(
     except overrides.OverriddenError:
         return namespace["_answered"](dict(zip(defaults, before, strict=False)) | given, rest)
     except REFUSALS as refusal:
-        tell(refusal, name, (*before, *rest), given)
+        tell(defaults, name, (*before, *rest), given, refusal)
         raise
 
 
@@ -400,7 +400,9 @@ def _answered(accepting: Any, defaults: Any, places: list[str], given: dict[str,
 REFUSALS = (IndexError, RuntimeError, ValueError)
 
 
-def tell(refusal: BaseException, name: str, args: tuple[Any, ...], facts: dict[str, Any]) -> None:
+def tell(
+    defaults: dict[str, Any], name: str, args: tuple[Any, ...], facts: dict[str, Any], refusal: BaseException
+) -> None:
     """Note below an error of the package's own what was called, of which shapes, and where, if it doesn't say."""
     raised = refusal.__traceback__
     while raised is not None and raised.tb_next is not None:
@@ -409,8 +411,16 @@ def tell(refusal: BaseException, name: str, args: tuple[Any, ...], facts: dict[s
     said = [str(refusal), *getattr(refusal, "__notes__", ())]
     if raised is None or callers.root(raised.tb_frame) not in _OWN or any(where in text for text in said):
         return
-    told = {argument: _told(value) for argument, value in facts.items() if value is not None and value is not False}
-    given = [*map(_told, args), *(f"{argument}={value}" for argument, value in told.items())]
+    shown = list(args)
+    usual = list(defaults.values())
+    while shown and len(shown) <= len(usual) and shown[-1] is usual[len(shown) - 1]:
+        shown.pop()
+    told = {
+        argument: value
+        for argument, value in facts.items()
+        if value is not None and value is not False and value is not defaults.get(argument, _ABSENT)
+    }
+    given = [*map(_told, shown), *(f"{argument}={_told(value)}" for argument, value in told.items())]
     refusal.add_note(f"{name}({', '.join(given)}), at {where}")
 
 

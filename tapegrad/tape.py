@@ -624,9 +624,8 @@ class Tape:
             operands = [value(row["a"]), immediate]
         else:
             operands = [value(row[field]) for field in ("a", "b", "c")[:arity] if row[field] >= 0]
-        shape = "x".join(map(str, kind.shape)) or "scalar"
         notes = ("  requires grad" if kind.requires_grad else "") + ("  swept in reverse" if flags & CONSUMED else "")
-        made = f"{value(row['out']):<6} {kind.dtype.name + '[' + shape + ']':<18}"
+        made = f"{value(row['out']):<6} {kind.dtype.name + str(list(kind.shape)):<18}"
         return f"  {made} = {name}({', '.join(operands)}){notes}"
 
 

@@ -587,14 +587,14 @@ def test_a_strided_array_is_not_overrun():
 
 def test_errors_note_what_was_called_and_where():
     for call, asked in (
-        (lambda: tg.ones(2, 3).sum(2), r"sum\(float64\[2, 3\], 2"),
-        (lambda: tg.stack([tg.ones(2), tg.ones(3)]), r"stack\(\[float64\[2\], float64\[3\]\], 0\)"),
-        (lambda: tg.nn.functional.dropout(tg.ones(2), 2.0), r"dropout\(float64\[2\], 2.0"),
+        (lambda: tg.ones(2, 3).sum(2), r"sum\(float64\[2, 3\], 2\)"),
+        (lambda: tg.stack([tg.ones(2), tg.ones(3)]), r"stack\(\[float64\[2\], float64\[3\]\]\)"),
+        (lambda: tg.nn.functional.dropout(tg.ones(2), 2.0), r"dropout\(float64\[2\], 2.0\)"),
     ):
         with pytest.raises((IndexError, RuntimeError, ValueError)) as caught:
             call()
         (note,) = caught.value.__notes__
-        assert re.match(asked + rf".*, at {re.escape(__file__)}:\d+$", note)
+        assert re.match(asked + rf", at {re.escape(__file__)}:\d+$", note)
 
 
 def test_errors_of_the_users_own_are_left_as_they_are():

@@ -668,10 +668,10 @@ def test_the_listing_can_be_read():
     assert re.fullmatch(r"tape: 5 rows, \d+ bytes", listing[0])
     lines = [re.sub(r"%\d+", "%", re.sub(r" +", " ", line)).strip() for line in listing[1:]]
     assert lines == [
-        "% float64[2x2] = mul(%, 1.5) requires grad",
-        "% float64[2x2] = sub(2, %) requires grad",
-        "% float64[2x2] = permute(%) requires grad",
-        "% float64[2x2] = mm(%, %) requires grad",
+        "% float64[2, 2] = mul(%, 1.5) requires grad",
+        "% float64[2, 2] = sub(2, %) requires grad",
+        "% float64[2, 2] = permute(%) requires grad",
+        "% float64[2, 2] = mm(%, %) requires grad",
         "% float64[2] = sum(%) requires grad",
     ]
     z.sum().backward()

@@ -21,11 +21,11 @@ class autocast(contextlib.ContextDecorator):  # noqa: N801 (a context manager, a
     device_type : str
         "cpu", "cuda" ...
     dtype : optional
-        The shorter dtype.
+        The shorter dtype, which is not there.
     enabled : bool
         With False there is nothing to warn of.
     cache_enabled : bool, optional
-        Of PyTorch's copies of weights.
+        Whether PyTorch keeps the weights that it has cast; changes nothing here.
 
     >>> import tapegrad as tg
     >>> with tg.autocast("cpu", enabled=False):
@@ -63,8 +63,14 @@ class GradScaler:
     ----------
     device : str
         "cpu", "cuda" ...
-    init_scale, growth_factor, backoff_factor, growth_interval
-        How PyTorch's scale goes on.
+    init_scale : float
+        PyTorch's scale in the first step; like the three that follow it changes nothing here.
+    growth_factor : float
+        By which PyTorch multiplies it after `growth_interval` steps without inf or nan.
+    backoff_factor : float
+        By which PyTorch multiplies it after a step with inf or nan.
+    growth_interval : int
+        How many steps without inf or nan that takes.
     enabled : bool
         With False there is nothing to warn of.
 

@@ -114,10 +114,34 @@ def grad(
 ) -> tuple[Tensor, ...]:
     """The gradients of `outputs` with respect to `inputs`; nothing is accumulated in leaves.
 
-    Parameters are those of `backward`. An input that is not behind the outputs is an error, or None with
-    `allow_unused`, or zeros with `materialize_grads`. Tensors on the way that asked for it with `retain_grad()` get
-    theirs. `only_inputs` is True, as in PyTorch. With `is_grads_batched`, each of `grad_outputs` has one dimension
-    more, the first, over which the graph is swept again and again, and so have the gradients.
+    Tensors on the way that asked for it with `retain_grad()` get their `grad`.
+
+    Parameters
+    ----------
+    outputs : Tensor or sequence of Tensor
+        What is differentiated.
+    inputs : Tensor or sequence of Tensor
+        By what. One that is not behind the outputs is an error, without `allow_unused` and `materialize_grads`.
+    grad_outputs : Tensor, sequence of Tensor or None
+        The adjoint of each output, of its shape; for outputs of one element the default is 1.
+    retain_graph : bool
+        Keep what rules had saved, so that the graph can be swept again. By default as `create_graph`.
+    create_graph : bool
+        Record the gradients too, for derivatives of higher order.
+    only_inputs : bool
+        True, as in PyTorch.
+    allow_unused : bool
+        Give None for inputs that are not behind the outputs.
+    is_grads_batched : bool
+        Each of `grad_outputs` has one dimension more, the first, and so have the gradients: the graph is swept for
+        each adjoint along it.
+    materialize_grads : bool
+        Give zeros for inputs that are not behind the outputs.
+
+    Returns
+    -------
+    tuple of Tensor
+        The gradient by each input.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor(3.0, requires_grad=True)

@@ -57,7 +57,7 @@ class _Call:
         return [full[i] for i in sorted(full)]
 
     def values(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
-        output, self.kept = self.of.forward(self, tensors)
+        output, self.kept = self.of._forward(self, tensors)
         leaves, structure = trees.flatten(output)
         self.active = [k for k, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
         self.result = structure, leaves
@@ -77,7 +77,7 @@ class _Call:
         return trees.filled(structure, leaves, self.active, y_bars)
 
     def pull(self, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
-        return self.of.pull(self, tensors, y_bars)
+        return self.of._pull(self, tensors, y_bars)
 
 
 class _Custom:
@@ -105,10 +105,10 @@ class _Custom:
     def _check(self) -> None:
         raise NotImplementedError
 
-    def forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
+    def _forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
         raise NotImplementedError
 
-    def pull(self, call: _Call, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
+    def _pull(self, call: _Call, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
         raise NotImplementedError
 
 
@@ -121,10 +121,6 @@ class custom_vjp(_Custom):  # noqa: N801
         The function, of Tensors and trees of them.
     nondiff_argnums : sequence of int
         The places of arguments that no derivative is taken by; `bwd` is given them first.
-
-    Notes
-    -----
-    `fwd(*args)` gives the result and what `bwd` needs; `bwd(kept, y_bar)` gives an adjoint, or None, for each argument.
 
     >>> import tapegrad as tg
     >>> @tg.custom_vjp
@@ -141,14 +137,22 @@ class custom_vjp(_Custom):  # noqa: N801
     bwd: Any = None
 
     def defvjp(self, fwd: Callable[..., Any], bwd: Callable[..., Any]) -> None:
-        """Give the rule."""
+        """Give the rule.
+
+        Parameters
+        ----------
+        fwd : callable
+            `fwd(*args)` gives the result, and what `bwd` needs.
+        bwd : callable
+            `bwd(kept, y_bar)` gives a tuple: for each argument an adjoint, or None.
+        """
         self.fwd, self.bwd = fwd, bwd
 
     def _check(self) -> None:
         if self.fwd is None:
             raise AttributeError(f"No VJP defined for custom_vjp function {self.__name__} using defvjp.")
 
-    def forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
+    def _forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
         """The value, and what the rule needs."""
         made = self.fwd(*call.all_arguments(call.arguments(tensors)))
         if not isinstance(made, tuple) or len(made) != 2:
@@ -158,9 +162,9 @@ class custom_vjp(_Custom):  # noqa: N801
             )
         return made
 
-    def pull(self, call: _Call, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
+    def _pull(self, call: _Call, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
         """The adjoints of the tensors; what was kept is computed again where it is to be differentiated itself."""
-        kept = self.forward(call, tensors)[1] if current_tape().grad_enabled else call.kept
+        kept = self._forward(call, tensors)[1] if current_tape().grad_enabled else call.kept
         found = self.bwd(*call.fixed, kept, call.cotangents(y_bars))
         if not isinstance(found, (tuple, list)) or len(found) != len(call.free):
             raise TypeError(
@@ -180,8 +184,12 @@ class custom_vjp(_Custom):  # noqa: N801
 class custom_jvp(_Custom):  # noqa: N801
     """A function whose forward rule is given: `defjvp(rule)`; reverse sweeps transpose it.
 
-    Parameters are those of `custom_vjp`. `rule(primals, tangents)` gives the result and its tangent; both arguments are
-    tuples. `defjvps` takes a rule for each argument, `rule(tangent, result, *primals)`, or None.
+    Parameters
+    ----------
+    fun : callable
+        The function, of Tensors and trees of them.
+    nondiff_argnums : sequence of int
+        The places of arguments that no derivative is taken by; rules are given them first.
 
     >>> import tapegrad as tg
     >>> @tg.custom_jvp
@@ -200,12 +208,30 @@ class custom_jvp(_Custom):  # noqa: N801
     rule: Any = None
 
     def defjvp(self, rule: Callable[..., Any]) -> Callable[..., Any]:
-        """Give the rule; as a decorator, too."""
+        """Give the rule; as a decorator, too.
+
+        Parameters
+        ----------
+        rule : callable
+            `rule(primals, tangents)` gives the result and its tangent; both arguments are tuples.
+        """
         self.rule = rule
         return rule
 
     def defjvps(self, *rules: Callable[..., Any] | None) -> None:
-        """Give a rule for each argument."""
+        """Give a rule for each argument.
+
+        Parameters
+        ----------
+        *rules : callable or None
+            `rule(tangent, result, *primals)` gives that argument's part of the tangent; None for no part.
+
+        >>> import tapegrad as tg
+        >>> product = tg.custom_jvp(lambda x, y: x * y)
+        >>> product.defjvps(lambda x_dot, z, x, y: x_dot * y, lambda y_dot, z, x, y: x * y_dot)
+        >>> tg.autograd.grad(product(x := tg.tensor(2.0, requires_grad=True), tg.tensor(3.0)), x)
+        (tensor(3.),)
+        """
 
         def rule(*args: Any) -> tuple[Any, Any]:
             *_, primals, tangents = args
@@ -219,11 +245,11 @@ class custom_jvp(_Custom):  # noqa: N801
         if self.rule is None:
             raise AttributeError(f"No JVP defined for custom_jvp function {self.__name__} using defjvp.")
 
-    def forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
+    def _forward(self, call: _Call, tensors: Sequence[Tensor]) -> tuple[Any, Any]:
         """The value; nothing else is needed."""
         return self.fun(*call.all_arguments(call.arguments(tensors))), None
 
-    def pull(self, call: _Call, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
+    def _pull(self, call: _Call, tensors: Sequence[Tensor], y_bars: Sequence[Tensor]) -> Sequence[Any]:
         """The adjoints of the tensors: the rule is linear in tangents, and this is its gradient by them."""
         tape = current_tape()
         recording = tape.grad_enabled

@@ -1,8 +1,7 @@
 """Forward mode as PyTorch has it: dual tensors, which have a tangent beside their value, at one level at a time.
 
-A dual tensor is recorded, as a value that tangents flow through (`TANGENTS`, a bit of `requires_grad` in its kind), and
-so is what is computed of it, with gradients or without. Tangents are pushed through these rows when they are asked for
-(`tangents.py`): of what nobody unpacks there are none to compute.
+A dual tensor is recorded, and so is what is computed of it, with gradients or without. Tangents are pushed through
+these rows when they are asked for: of what nobody unpacks there are none to compute.
 
 >>> import tapegrad as tg
 >>> import tapegrad.autograd.forward_ad as fwAD
@@ -12,6 +11,8 @@ so is what is computed of it, with gradients or without. Tangents are pushed thr
 ...     fwAD.unpack_dual(y)
 UnpackedDualTensor(primal=tensor(5.), tangent=tensor(2.))
 """
+
+# That tangents flow through a value is a bit of `requires_grad` in its kind: TANGENTS. `tangents.py` pushes them.
 
 from __future__ import annotations
 
@@ -123,6 +124,11 @@ def enter_dual_level() -> int:
 
 def exit_dual_level(*, level: int | None = None) -> None:
     """End the level; what was computed has no tangents from then on.
+
+    Parameters
+    ----------
+    level : int, optional
+        The number that `enter_dual_level` gave.
 
     Raises
     ------

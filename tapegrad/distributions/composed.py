@@ -82,6 +82,7 @@ class TransformedDistribution(Distribution):
     Parameters
     ----------
     base_distribution : Distribution
+        That of what is transformed.
     transforms : Transform or list of Transform
         f: one after the other.
 

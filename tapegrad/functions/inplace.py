@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
 import operator
+import re
 from typing import Any
 
 import numpy as np
@@ -137,7 +139,12 @@ def _filled(self: Tensor, value: Any) -> Tensor:
 
 
 def fill_(self: Tensor, value: Any) -> Tensor:
-    """Make every element `value`."""
+    """Make every element `value`.
+
+    >>> import tapegrad as tg
+    >>> tg.fill_(tg.zeros(2), 3.0)
+    tensor([3., 3.])
+    """
     repeats = [step == 0 and n > 1 for step, n in zip(self._kind.strides, self._kind.shape, strict=True)]
     if any(repeats):  # one value for all is one for each
         fill_(self[tuple(slice(0, 1 if repeated else None) for repeated in repeats)], value)
@@ -399,7 +406,13 @@ def _resized(x: Tensor, shape: tuple[int, ...]) -> Tensor:
 
 @checked
 def resize_as_(self: Tensor, other: Tensor, *, memory_format: Any = contiguous_format) -> Tensor:
-    """`resize_` to the shape of another."""
+    """`resize_` to the shape of another.
+
+    >>> import tapegrad as tg
+    >>> tg.resize_as_(tg.arange(4), tg.ones(2, 2))
+    tensor([[0, 1],
+            [2, 3]])
+    """
     return resize_(self, other._kind.shape, memory_format=memory_format)
 
 
@@ -435,11 +448,16 @@ def polygamma_(self: Tensor, n: int) -> Tensor:
 _of_derivatives = _composed("polygamma", Tensor.polygamma)
 Tensor.polygamma_ = polygamma_
 
-# Methods in place that are functions too, as in PyTorch.
+# Methods in place that are functions too, as in PyTorch; the examples are those of the functions.
+__test__: dict[str, str] = {}  # what is made here has its examples checked too
 for _name in (
     "abs acos acosh addmv arccos arccosh arcsin arcsinh arctan arctanh as_strided asin asinh atan atanh ceil clamp "
     "clamp_max clamp_min clip conj_physical cos cosh deg2rad detach erf erfc exp exp2 expm1 fill fix floor frac gcd "
     "index_put lcm ldexp log log10 log1p log2 logit nan_to_num neg negative rad2deg reciprocal relu resize_as round "
     "rsqrt sigmoid sin sinc sinh sqrt square tan tanh trunc xlogy zero"
 ).split():
-    functions[f"{_name}_"] = getattr(Tensor, f"{_name}_")
+    functions[f"{_name}_"] = _made = getattr(Tensor, f"{_name}_")
+    _, _import, _example = (getattr(_made, "__wrapped__", _made).__doc__ or "").partition(">>> import tapegrad as tg\n")
+    _shown = re.sub(r"\btg\.(?!tensor\b|ones\b|zeros\b)\w+\(", f"tg.{_name}_(", inspect.cleandoc(_example))
+    if _shown and _made.__doc__ == f"`{_name}`, in place.":
+        _made.__doc__ = __test__[f"{_name}_"] = f"{_made.__doc__}\n\n{_import}{_shown}\n"

@@ -34,7 +34,7 @@ mean to the plain function's compiled code. A function is run once as far as any
 several times, random numbers are drawn again, and what a run writes to is put back before the next.
 
 What is float32 in the plain function is computed in single precision; its derivatives are computed in double precision,
-and given as float32 by an argument that is.
+and given as float32 by an array that is one; by a number, `np.float32(2.0)` as well, as a float.
 
 The gradient by a complex number is that by its real part plus i times that by its imaginary part, which is PyTorch's
 convention; cotangents are taken in the same way. Jacobians and Hessians are by real numbers only.

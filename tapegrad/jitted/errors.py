@@ -73,22 +73,22 @@ def explained(function: Any) -> Iterator[None]:
             where = _where_it_was(error, function)
         raise NotDifferentiableError(error.construct, where, error.repair) from None
     except WrongResultError as error:
-        raise RuntimeError(_refusal(_readable(str(error)))) from None
+        raise RuntimeError(_refusal(_readable(str(error)), where_is_function(function))) from None
     except errors.NumbaError as error:
         raise _explanation(error, function) from None
     except Exception as error:  # what Numba didn't expect; or, with one of ours, what we didn't
         raise _explanation(error, function) from error
 
 
-def _refusal(found: str) -> str:
+def _refusal(found: str, where: str) -> str:
     if found in ("a list", "a dictionary", "an instance of a class"):
         return (
             f"jitted functions that are differentiated return numbers, arrays, or tuples and named tuples of them, but "
-            f"this one returns {found}: let it return a named tuple"
+            f"this one returns {found}: let it return a named tuple\n  at {where}"
         )
     return (
         f"a gradient is that of a function that returns a number, but this one returns {found}: see "
-        "tapegrad.func.jacrev and vjp"
+        f"tapegrad.func.jacrev and vjp\n  at {where}"
     )
 
 

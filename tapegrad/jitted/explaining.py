@@ -98,6 +98,7 @@ def explain(function: Callable[..., Any], argnums: int | Sequence[int] = 0) -> C
     Parameters
     ----------
     function : jitted function, or a plain one that can be
+        What is differentiated.
     argnums : int or sequence of int
         By which arguments it is differentiated.
 

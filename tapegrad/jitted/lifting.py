@@ -494,9 +494,16 @@ def _scalar(x):
 def _called(x: Any) -> str:
     if _is_complex(x):
         return "a complex number"
-    if isinstance(x, types.Record):
-        return "a record"
-    return "an array" if isinstance(x, types.Array) else "an instance of a class" if is_instance(x) else str(x)
+    for family, name in _NAMES.items():
+        if isinstance(x, family):
+            return name
+    return "an instance of a class" if is_instance(x) else str(x)
+
+
+_NAMES = {
+    types.Record: "a record", types.Array: "an array", types.NoneType: "None", types.UnicodeType: "a string",
+    types.DictType: "a dictionary", types.List: "a list", types.ListType: "a list",
+}  # fmt: skip
 
 
 # --- results ----------------------------------------------------------------------------------------------------------

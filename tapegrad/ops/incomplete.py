@@ -292,7 +292,7 @@ def _betainc_by_shape(a, b, x, y, second):
     result=FLOATING,
 )
 def _betainc(a, b, c):
-    """The regularised incomplete beta function I_c(a, b), elementwise; differentiable by all (8.17.2).
+    """The regularised incomplete beta function I_c(a, b), elementwise; differentiable by all (DLMF 8.17.2).
 
     >>> import tapegrad as tg
     >>> tg.special.betainc(2.0, 3.0, tg.tensor([0.2, 0.5]))

@@ -99,12 +99,20 @@ class _Method(Optimizer):
 class SGD(_Method):
     """Gradient descent, with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013).
 
+    `buf <- momentum buf + (1 - dampening) g`, `p <- p - lr buf`.
+
     Parameters
     ----------
     params : iterable
         What is optimised: see `Optimizer`.
-    lr, momentum, dampening, weight_decay : float
-        `buf <- momentum buf + (1 - dampening) g`, `p <- p - lr buf`, where `g` has `weight_decay p` added.
+    lr : float
+        The learning rate.
+    momentum : float
+        How much of `buf` stays at each step.
+    dampening : float
+        How much of g is left out of `buf`.
+    weight_decay : float
+        So much of p is added to g.
     nesterov : bool
         Whether the momentum is Nesterov's.
     maximize : bool
@@ -160,17 +168,26 @@ class SGD(_Method):
 class Adam(_Method):
     """Adam (Kingma and Ba 2015), with AMSGrad (Reddi et al. 2018).
 
+    `p <- p - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)`, of the means m of g and v of g^2.
+
     Parameters
     ----------
     params : iterable
         What is optimised: see `Optimizer`.
-    lr, betas, eps, weight_decay : float
-        `p <- p - lr / (1 - b1^t) m / (sqrt(v / (1 - b2^t)) + eps)`, where `g` has `weight_decay p` added; with
-        `decoupled_weight_decay` it is `p` that has `lr weight_decay p` taken away.
+    lr : float
+        The learning rate.
+    betas : tuple of float
+        How much of the means of g and of g^2 stays at each step: b1 and b2.
+    eps : float
+        Added to what is divided by.
+    weight_decay : float
+        So much of p is added to g.
     amsgrad : bool
-        Divide by the largest `v` so far.
+        Divide by the largest v so far.
     maximize : bool
         Go up instead of down.
+    decoupled_weight_decay : bool
+        Take `lr weight_decay p` away from p instead of adding to g.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
@@ -232,6 +249,23 @@ class Adam(_Method):
 class AdamW(Adam):
     """Adam with decoupled weight decay (Loshchilov and Hutter 2019): see `Adam`.
 
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The learning rate.
+    betas : tuple of float
+        How much of the means of g and of g^2 stays at each step: b1 and b2.
+    eps : float
+        Added to what is divided by.
+    weight_decay : float
+        `lr weight_decay p` is taken away from p.
+    amsgrad : bool
+        Divide by the largest v so far.
+    maximize : bool
+        Go up instead of down.
+
     >>> import tapegrad as tg
     >>> w = tg.ones(1, requires_grad=True)
     >>> optimiser = tg.optim.AdamW([w], lr=0.1)
@@ -277,6 +311,23 @@ class SparseAdam(_Method):
 class Adagrad(_Method):
     """Adagrad (Duchi et al. 2011): `s <- s + g^2`, `p <- p - lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)`.
 
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The learning rate.
+    lr_decay : float
+        How much the rate falls from step to step.
+    weight_decay : float
+        So much of p is added to g.
+    initial_accumulator_value : float
+        What s is at first.
+    eps : float
+        Added to what is divided by.
+    maximize : bool
+        Go up instead of down.
+
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
     >>> optimizer = tg.optim.Adagrad([x], lr=1.0)
@@ -321,6 +372,25 @@ class Adagrad(_Method):
 
 class RMSprop(_Method):
     """RMSprop (Hinton 2012), centred as Graves' (2013): `p <- p - lr g / (sqrt(v - mean(g)^2) + eps)`.
+
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The learning rate.
+    alpha : float
+        How much of v, the mean of g^2, stays at each step.
+    eps : float
+        Added to what is divided by.
+    weight_decay : float
+        So much of p is added to g.
+    momentum : float
+        How much of the steps before is gone again.
+    centered : bool
+        Whether the square of the mean of g is taken from v.
+    maximize : bool
+        Go up instead of down.
 
     >>> import tapegrad as tg
     >>> w = tg.ones(1, requires_grad=True)
@@ -369,6 +439,21 @@ class RMSprop(_Method):
 class Adadelta(_Method):
     """Adadelta (Zeiler 2012): steps in the units of p, by decaying means of squares of gradients and of steps.
 
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The learning rate.
+    rho : float
+        How much of the means of squares stays at each step.
+    eps : float
+        Added to what is divided by.
+    weight_decay : float
+        So much of p is added to g.
+    maximize : bool
+        Go up instead of down.
+
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
     >>> optimizer = tg.optim.Adadelta([x], lr=100.0)
@@ -411,6 +496,21 @@ class Adadelta(_Method):
 class Adamax(_Method):
     """Adamax (Kingma and Ba 2015): `u <- max(b2 u, |g| + eps)`, `p <- p - lr / (1 - b1^t) m / u`.
 
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The learning rate.
+    betas : tuple of float
+        How much of m, the mean of g, and of u stays at each step: b1 and b2.
+    eps : float
+        Added to what is divided by.
+    weight_decay : float
+        So much of p is added to g.
+    maximize : bool
+        Go up instead of down.
+
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
     >>> optimizer = tg.optim.Adamax([x], lr=0.2)
@@ -449,6 +549,25 @@ class Adamax(_Method):
 
 class NAdam(_Method):
     """Adam with Nesterov's momentum (Dozat 2016), whose momentum grows: `b1 (1 - 0.96^(t momentum_decay) / 2)`.
+
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The learning rate.
+    betas : tuple of float
+        How much of the means of g and of g^2 stays at each step: b1 and b2.
+    eps : float
+        Added to what is divided by.
+    weight_decay : float
+        So much of p is added to g.
+    momentum_decay : float
+        How fast the momentum grows to b1.
+    decoupled_weight_decay : bool
+        Take `lr weight_decay p` away from p instead of adding to g.
+    maximize : bool
+        Go up instead of down.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
@@ -500,6 +619,23 @@ class NAdam(_Method):
 class RAdam(_Method):
     """Adam whose steps are rectified while the variance of v is not known (Liu et al. 2020).
 
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The learning rate.
+    betas : tuple of float
+        How much of the means of g and of g^2 stays at each step: b1 and b2.
+    eps : float
+        Added to what is divided by.
+    weight_decay : float
+        So much of p is added to g.
+    decoupled_weight_decay : bool
+        Take `lr weight_decay p` away from p instead of adding to g.
+    maximize : bool
+        Go up instead of down.
+
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
     >>> optimizer = tg.optim.RAdam([x], lr=0.2)
@@ -524,7 +660,7 @@ class RAdam(_Method):
         super().__init__(params, defaults)
 
     def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
-        """See `_Method`: the last are there where steps are rectified."""
+        """See `_Method`; the last are there where steps are rectified."""
         t, lr, (b1, b2) = step_of(state), number(group["lr"]), group["betas"]
         longest = 2 / (1 - b2) - 1  # the length of the mean's memory in the long run, and now
         length = longest - 2 * t * b2**t / (1 - b2**t)
@@ -549,6 +685,23 @@ class RAdam(_Method):
 
 class ASGD(_Method):
     """Averaged gradient descent (Polyak and Juditsky 1992): the mean of p from step t0 on is its state "ax".
+
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The rate of the first step; of step t, `lr / (1 + lambd lr t)^alpha`.
+    lambd : float
+        How much of p, times the rate, each step takes away; how fast the rate falls.
+    alpha : float
+        The power by which it falls.
+    t0 : float
+        The step from which on the mean is taken.
+    weight_decay : float
+        So much of p is added to g.
+    maximize : bool
+        Go up instead of down.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)
@@ -575,7 +728,7 @@ class ASGD(_Method):
         super().__init__(params, defaults)
 
     def numbers(self, group: Group, state: State) -> tuple[Any, ...]:
-        """See `_Method`: the last is there where a mean is taken."""
+        """See `_Method`; the last is there where a mean is taken."""
         t, lr = step_of(state), number(group["lr"])
         eta, mu = number(state.get("eta", lr)), number(state.get("mu", 1.0))
         count(state, "eta", lr / (1 + group["lambd"] * lr * t) ** group["alpha"])
@@ -595,6 +748,19 @@ class ASGD(_Method):
 
 class Rprop(_Method):
     """Resilient backpropagation (Riedmiller and Braun 1993): steps by signs, which grow while these stay the same.
+
+    Parameters
+    ----------
+    params : iterable
+        What is optimised: see `Optimizer`.
+    lr : float
+        The length of the first steps.
+    etas : tuple of float
+        The factor of a step where the sign has changed, and where it has stayed.
+    step_sizes : tuple of float
+        The shortest and the longest step.
+    maximize : bool
+        Go up instead of down.
 
     >>> import tapegrad as tg
     >>> x = tg.tensor([1.0, -2.0], requires_grad=True)

@@ -23,7 +23,7 @@ from tapegrad.recorder import update_all
 from tapegrad.recording import local
 from tapegrad.replay.standins import Keeper, Options
 from tapegrad.tape import H, Tape, current_tape, in_grad_mode
-from tapegrad.tensor import Tensor, depth_of_user
+from tapegrad.tensor import Tensor, depth_of_user, describe
 
 _FILLED = H.filled
 
@@ -89,7 +89,7 @@ class Optimizer(Keeper):
         if isinstance(params, Tensor) or not isinstance(params, Iterable):
             raise TypeError(
                 "params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
-                f"{type(params).__name__}"
+                f"{type(params).__name__}: give a list of parameters, [w], or model.parameters()"
             )
         groups = list(params)
         if not groups:
@@ -134,7 +134,10 @@ class Optimizer(Keeper):
             elif not isinstance(t, Tensor):
                 raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(t).__name__}")
             if not t.is_leaf:
-                raise ValueError("can't optimize a non-leaf Tensor")
+                raise ValueError(
+                    f"can't optimize a non-leaf Tensor: {describe(t)} was computed of others; give "
+                    "these, or a leaf of its own, t.detach().requires_grad_()"
+                )
         if len({*map(id, params)}) != len(params):
             warnings.warn(
                 "optimizer contains a parameter group with duplicate parameters: it steps twice with these; in future, "

@@ -21,7 +21,9 @@ def asarray(obj: Any, /, *, dtype: Any = None, device: Any = None, copy: Any = N
     Parameters
     ----------
     obj : Tensor, numpy.ndarray, number, or nested sequences of these
+        The elements.
     dtype : DType, optional
+        By default that of the elements.
     device : optional
         The CPU.
     copy : bool, optional

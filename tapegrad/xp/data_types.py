@@ -36,6 +36,7 @@ def isdtype(dtype: Any, kind: Any) -> Any:
     Parameters
     ----------
     dtype : DType
+        What is asked about.
     kind : DType, str, or a tuple of these
         "bool", "signed integer", "unsigned integer", "integral", "real floating", "complex floating", "numeric".
 
