@@ -753,12 +753,17 @@ def of_rows(x, w):
 
 
 def test_neighbours_in_rows():
-    """Which are of one turn; that two of them are the same, or meet another turn's, makes no difference."""
-    x = np.random.default_rng(15).uniform(0.5, 1.0, (6, 21))
-    value, (by_x, by_w) = func.value_and_grad(of_rows, (0, 1))(x, 0.4)
-    assert value == of_rows(x, 0.4)
-    np.testing.assert_allclose(by_x.ravel(), _of_elements(of_rows, x, 0.4), rtol=1e-11, atol=1e-13)
-    np.testing.assert_allclose(by_w, np.imag(_complex(of_rows)(x.astype(complex), 0.4 + 1e-30j)) / 1e-30, rtol=1e-11)
+    """Which are of one turn; that two of them are the same, or meet another turn's, makes no difference.
+
+    The shorter a row, the fewer of its elements have all neighbours: none, at last.
+    """
+    for shape in ((6, 21), (24, 5), (24, 4), (24, 3)):
+        x = np.random.default_rng(15).uniform(0.5, 1.0, shape)
+        value, (by_x, by_w) = func.value_and_grad(of_rows, (0, 1))(x, 0.4)
+        assert value == of_rows(x, 0.4)
+        np.testing.assert_allclose(by_x.ravel(), _of_elements(of_rows, x, 0.4), rtol=1e-11, atol=1e-13)
+        by_steps = np.imag(_complex(of_rows)(x.astype(complex), 0.4 + 1e-30j)) / 1e-30
+        np.testing.assert_allclose(by_w, by_steps, rtol=1e-11)
 
 
 def _of_elements(function, x, *args):

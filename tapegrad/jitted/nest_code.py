@@ -25,7 +25,8 @@ an element that is the same for a whole innermost loop is read before it, and it
 (`Get.is_outside`). An innermost loop that only adds is not reversed, so that it may become a vector.
 Nor is one whose turns have nothing to do with each other, of elements of arrays, in `nest_arrays.py`; where such a loop
 reads several elements of one array, its reverse is a loop for each of them (`Share`), or for all that have one last
-index, which each turn moves: of these loops no turn adds to what another one adds to, and they become vectors.
+index, which each turn moves: of these loops no turn adds to what another one adds to, and they become vectors. Where
+these are neighbours, known numbers apart, one loop gathers what the turns around an element add to it (`Gather`).
 """
 
 from __future__ import annotations
@@ -56,6 +57,8 @@ from tapegrad.jitted.nests import (
 from tapegrad.ops.declare import parameters
 
 _TURNS = 8  # that a loop is thought to have
+_MOST_APART = 8  # neighbours whose shares are gathered: at the ends of a loop, so many elements take them one by one
+_MOST_GATHERED = 24  # operations in such a loop: with more, memory takes little of the time, and compiling much
 _CHEAP = {operator.add, operator.sub, operator.mul, operator.neg, operator.pos, np.divide, np.square, None}  # twice
 # What takes no longer than to write a number and to read it. All else with a derivative is dear: its result is kept.
 _FAST = {"add", "sub", "mul", "div", "neg", "clone", "abs", "square", "reciprocal", "deg2rad", "rad2deg", "copysign",
@@ -160,6 +163,16 @@ class Share(NamedTuple):
     is_free: bool  # no turn meets an adjoint that another one changes
 
 
+class Gather(NamedTuple):
+    """One loop over elements, each of which gets what all turns add to it, in the place of a loop for each share.
+
+    A few elements at both ends come behind it: they are read by fewer turns.
+    """
+
+    shares: dict[int, Share]  # by d: how much further an element is than the turn that reads it
+    places: list[tuple[str, tuple[Operand, ...]]]  # arrays, with their indices but for the last
+
+
 @dataclass(eq=False)
 class Pass:
     """A loop; `kept` are scalars that its pieces need and it doesn't change, `outside` what is read before it."""
@@ -169,7 +182,8 @@ class Pass:
     kept: list[str] = field(default_factory=list)
     outside: list[Get] = field(default_factory=list)
     in_any_order: bool = False  # whether the reverse may take its turns in any order
-    shares: list[Share] = field(default_factory=list)  # of its reverse, if that is several loops
+    gather: Gather | None = None  # what its reverse begins with
+    shares: list[Share] = field(default_factory=list)  # of its reverse, if that is several loops, or what is left of it
     again: list[Again] = field(default_factory=list)  # what the reverse of each turn begins with
 
     @property
@@ -537,7 +551,7 @@ class Analysis:
                                 node.is_outside = True
                                 part.outside.append(node)
                     if part.in_any_order and len(part.body) == 1:
-                        part.shares = self._shares(part.loop, part.body[0], is_apart)
+                        self._share(part, part.body[0], is_apart)
 
     def _is_apart(self, loop: Loop, piece: Piece) -> bool:
         """Whether a turn meets no element that another one writes, and no number that it leaves."""
@@ -549,17 +563,16 @@ class Analysis:
         stored = [at[put.array] for put in _nodes_of(piece.nodes, Put)]
         return all(index == found[0] and loop.variable in index for found in stored for index in found)
 
-    def _shares(self, loop: Loop, piece: Piece, is_apart: bool) -> list[Share]:
-        """The loops that the reverse of a loop is, each with one element of an array; none where one is better."""
+    def _share(self, part: Pass, piece: Piece, is_apart: bool) -> None:
+        """Find the loops that the reverse of a loop is, where they are better than one."""
+        loop = part.loop
         if any(node.function not in _CHEAP and exponent_of(node) != 2 for node in _nodes_of(piece.nodes, Op)):
-            return []
+            return
         puts = [node for node in piece.nodes if isinstance(node, Put)]
         if any(isinstance(node, Fork) for node in piece.nodes):
-            return []
+            return
         if puts != (piece.nodes[-1:] if is_apart else []):
-            return []  # not one store, behind all that is read; nor sums alone
-        of_array: dict[str, list[Any]] = {}  # of elements: where they are, and the versions that they are read as
-        stored = [(put.array, put.index) for put in puts]
+            return  # not one store, behind all that is read; nor sums alone
         added = [
             node
             for node in _nodes_of(piece.nodes, Get)
@@ -569,6 +582,63 @@ class Analysis:
         ]
         given = {node.array for node in added} - {*self.names.written, *self.names.new}  # these may share memory
         is_free = is_apart and len(given) < 2 and all(self._is_moved(loop, node.index[-1]) for node in added)
+        if is_free and puts:
+            part.gather = self._gather(loop, piece, added)
+        if part.gather is not None:
+            part.shares = self._left(piece, added)
+        else:
+            part.shares = self._shares(loop, piece, added, is_free)
+
+    def _gather(self, loop: Loop, piece: Piece, added: list[Get]) -> Gather | None:
+        """How one loop gathers what is added to neighbours; None where there are none, or some aren't known."""
+        (put,) = _nodes_of(piece.nodes, Put)
+        changing = {target_of(s) for s in statements([loop])}
+        reached: dict[int, set[str]] = {}
+        places = []  # of elements, with how much further they are
+        for node in added:
+            if node.array == put.array:  # its adjoint is read by other turns
+                if node.index != put.index:
+                    return None
+                continue
+            by, outer = _offset(loop, node.index[-1]), tuple(node.index[:-1])
+            is_row = all(isinstance(i, Const) or (self.names.is_pure(i) and i not in changing) for i in outer)
+            if by is None or not is_row:
+                return None
+            reached.setdefault(by, set()).add(node.y)
+            places.append(((node.array, outer), by))
+        of_rows = dict(places)
+        if len(of_rows) == len(set(places)) or loop.bounds[2] != 1:
+            return None
+        n = sum(isinstance(node, Op) for node in piece.nodes)
+        if n > _MOST_GATHERED or any(name in self.shared for name in piece.final):
+            return None
+        if max(reached) - min(reached) > _MOST_APART:
+            return None
+        shares = {by: Share(self._reaching(piece, found), False, False, True) for by, found in reached.items()}
+        return Gather(shares, list(of_rows))
+
+    def _left(self, piece: Piece, added: list[Get]) -> list[Share]:
+        """The loop behind one that gathers, for what that leaves: numbers, and the array that is stored to."""
+        (put,) = _nodes_of(piece.nodes, Put)
+        reached = set(piece.exposed.values()) | {node.y for node in added if node.array == put.array}
+        reached |= {node.y for node in _nodes_of(piece.nodes, Get) if node.is_outside}
+        is_idle = put.adds and not reached & piece.barred
+        return [] if is_idle else [Share(self._reaching(piece, reached), False, True, True)]
+
+    @staticmethod
+    def _reaching(piece: Piece, versions: set[str]) -> set[str]:
+        """Versions, and those that are made of them."""
+        found = set(versions)
+        for node in _nodes_of(piece.nodes, Op):
+            if found.intersection(x for x in node.xs if isinstance(x, str)):
+                found.add(node.y)
+        return found
+
+    def _shares(self, loop: Loop, piece: Piece, added: list[Get], is_free: bool) -> list[Share]:
+        """The loops that the reverse of a loop is, each with one element of an array; none where one is better."""
+        of_array: dict[str, list[Any]] = {}  # of elements: where they are, and the versions that they are read as
+        stored = [(put.array, put.index) for put in _nodes_of(piece.nodes, Put)]
+        is_apart = bool(stored)
         for node in added:
             if not is_apart and not _follow(loop, node.index[-1]):
                 return []
@@ -591,10 +661,7 @@ class Analysis:
             if k == 0:
                 reached |= set(piece.exposed.values())
                 reached |= {node.y for node in _nodes_of(piece.nodes, Get) if node.is_outside}
-            for node in _nodes_of(piece.nodes, Op):
-                if reached.intersection(x for x in node.xs if isinstance(x, str)):
-                    reached.add(node.y)
-            shares.append(Share(reached, k == n - 1, k == 0, is_free))
+            shares.append(Share(self._reaching(piece, reached), k == n - 1, k == 0, is_free))
         return shares
 
     def _is_moved(self, loop: Loop, operand: Operand) -> bool:
@@ -707,6 +774,17 @@ class Analysis:
                     return None
         is_alone = all(any(item is one for one in piece.statements) for item in items)
         return (piece, step) if step is not None and is_alone else None
+
+
+def _offset(loop: Loop, operand: Operand) -> int | None:
+    """How much more than a loop's variable an index is that each turn moves, if that is known."""
+    if operand == loop.variable:
+        return 0
+    (made,) = [item for item in loop.body if isinstance(item, Compute) and item.target == operand]
+    by = made.operands[1]
+    if not isinstance(by, Const):
+        return None
+    return int(by.value if made.function is operator.add else -by.value)
 
 
 def _follow(loop: Loop, operand: Operand) -> bool:

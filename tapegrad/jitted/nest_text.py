@@ -33,6 +33,7 @@ from tapegrad.jitted.nest_code import (
     Again,
     Analysis,
     Fork,
+    Gather,
     Get,
     Op,
     Pass,
@@ -94,6 +95,7 @@ class Texts:
         self.short: dict[str, str] = {}
         self.functions: dict[Any, str] = {}
         self.share: Share | None = None  # of the loop that is written
+        self.sums: dict[Any, str] = {}  # in which that loop adds up what elements get
         self.ahead: set[Operand] = set()  # indices that were looked at before it
         self.present: list[str] = []  # what is kept for loops around it
         self.given = [name for name in found.inputs if name in names.arrays]
@@ -796,7 +798,11 @@ class Texts:
         if part.in_any_order:
 
             def write(indent: int) -> None:
-                for self.share in part.shares or [None]:
+                if part.gather is not None:
+                    self.move(indent, "k", "-=", n, f" * {size}")
+                    self.gather(indent, part, part.gather)
+                    self.move(indent, "k", "+=", n, f" * {size}")
+                for self.share in part.shares or ([None] if part.gather is None else []):
                     self.move(indent, "k", "-=", n, f" * {size}")
                     self.move(indent, "c", "-=", n_choices, f" * {size}")
                     turns = self.range(part.loop)
@@ -826,6 +832,46 @@ class Texts:
                     f"{self.element('add', node)}({self.a(node.array, 'b')}, {self.index(node.index)}, "
                     f"{self.b(node.y)})",
                 )
+
+    def gather(self, indent: int, part: Pass, gather: Gather) -> None:
+        """What a loop adds to elements, element by element: see `Gather`."""
+        variable, (start, stop) = self.t(part.loop.variable), map(self.t, part.loop.bounds[:2])
+        least, most = min(gather.shares), max(gather.shares)
+        element, low, high, first = (f"{word}_{variable}" for word in ("e", "low", "high", "k"))
+        (piece,) = part.body
+        at_slots = [f"k = {first} + {piece.n} * ({variable} - {start})"] if piece.n else []
+
+        def turn(indent: int, by: int, share: Share) -> None:
+            self.put(indent, f"{variable} = {element} - {self.t(Const(by))}", *at_slots)
+            self.share = share
+            self.back(indent, part.body, part.loop.body, True)
+
+        self.put(indent, *([f"{first} = k"] if piece.n else []))
+        if any(isinstance(node, Put) and node.slot is not None for node in piece.nodes):
+            self.put(indent, f"for {variable} in {self.range(part.loop).replace('range', 'turns', 1)}:")
+            self.pure(indent + 1, part.loop.body, "v")
+            self.put(indent + 1, *at_slots)
+            self.restore(indent + 1, piece)
+        self.put(indent, f"{low} = {start} + {self.t(Const(most))}")
+        self.put(indent, f"{high} = max({stop} + {self.t(Const(least))}, {low})")
+        self.put(indent, f"for {element} in turns({low}, {high}):")
+        self.sums = {place: f"sum_{k}" for k, place in enumerate(gather.places)}
+        self.put(indent + 1, *(f"{name} = 0.0" for name in self.sums.values()))
+        for by, share in gather.shares.items():
+            turn(indent + 1, by, share)
+        for (array, index), name in self.sums.items():
+            word = "add" if all(map(self.is_plain, index)) else "add_any"
+            at = "".join(f"{i}, " for i in (*map(self.t, index), element))
+            self.put(indent + 1, f"{word}({self.a(array, 'b')}, ({at}), {name})")
+        self.sums = {}
+        self.put(indent, f"for c_{variable} in range({stop} - {start} + {most - least} - ({high} - {low})):")
+        self.put(indent + 1, f"{element} = {start} + {self.t(Const(least))} + c_{variable}")
+        self.put(indent + 1, f"if {element} >= {low}:", f" {element} = {element} + {high} - {low}")
+        for by, share in gather.shares.items():
+            at = f"{element} - {self.t(Const(by))}"
+            self.put(indent + 1, f"if {at} >= {start} and {at} < {stop}:")
+            turn(indent + 2, by, share)
+        self.put(indent, *([f"k = {first}"] if piece.n else []))
 
     def make_again(self, indent: int, made: Again) -> None:
         """Run a loop that makes an array."""
@@ -866,10 +912,8 @@ class Texts:
         for name in shared:
             if piece.final[name] in piece.barred:
                 self.put(indent, f"{self.b(piece.final[name])} = {self.b(name)}")
-        for node in reversed(piece.nodes):
-            if isinstance(node, Put) and node.slot is not None and (self.share is None or self.share.is_first):
-                array, index = self.a(node.array), self.index(node.index)
-                self.put(indent, f"{self.element('put', node)}({array}, {index}, get_number(m, k + {node.slot}))")
+        if self.share is None or self.share.is_first:
+            self.restore(indent, piece)
         only = self.only_kept(piece, shared)
         if only is not None:
             self.put(indent, f"if get_byte(choices, c + {only.choice}) != {0 if only.kept else 2}:")
@@ -879,6 +923,13 @@ class Texts:
         for name in shared:
             version = piece.exposed.get(name)
             self.put(indent, f"{self.b(name)} = {self.b(version) if version in piece.barred else '0.0'}")
+
+    def restore(self, indent: int, piece: Piece) -> None:
+        """Have in arrays what was there before a piece."""
+        for node in reversed(piece.nodes):
+            if isinstance(node, Put) and node.slot is not None:
+                array, index = self.a(node.array), self.index(node.index)
+                self.put(indent, f"{self.element('put', node)}({array}, {index}, get_number(m, k + {node.slot}))")
 
     @staticmethod
     def only_kept(piece: Piece, shared: list[str]) -> Op | None:
@@ -936,7 +987,10 @@ class Texts:
             elif isinstance(node, Get):
                 is_active = self.names.elements[node.array] == "a"
                 is_added = is_active and self.is_reached(node.y) and not (node.is_outside or node.is_absorbed)
-                if node.y in piece.barred and is_added:
+                if node.y in piece.barred and is_added and self.sums:
+                    total = self.sums[node.array, tuple(node.index[:-1])]
+                    self.put(indent, f"{total} = plus({total}, {self.bar(node.y)})")
+                elif node.y in piece.barred and is_added:
                     array, index = self.a(node.array, "b"), self.index(node.index)
                     is_rare = node.y in self.rare and node.array in self.names.written  # no vector is made of it
                     self.put(indent, *([f"if {self.bar(node.y)} != 0.0:"] if is_rare else []))
