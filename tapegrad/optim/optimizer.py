@@ -135,8 +135,8 @@ class Optimizer(Keeper):
                 raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(t).__name__}")
             if not t.is_leaf:
                 raise ValueError(
-                    f"can't optimize a non-leaf Tensor: {describe(t)} was computed of others; give "
-                    "these, or a leaf of its own, t.detach().requires_grad_()"
+                    f"can't optimize a non-leaf Tensor: {describe(t)} was computed from others; give "
+                    "those, or a leaf of its own, t.detach().requires_grad_()"
                 )
         if len({*map(id, params)}) != len(params):
             warnings.warn(
