@@ -411,10 +411,13 @@ def clamp(input: Tensor, min: Number | Tensor | None = None, max: Number | Tenso
     tensor([-1.0000,  0.5000,  1.0000])
     """
     if min is not None and max is not None and isinstance(min, Tensor) is not isinstance(max, Tensor):
-        raise TypeError(
-            f"clamp() received an invalid combination of arguments: min ({type(min).__name__}) and max "
-            f"({type(max).__name__}) must both be Tensors, or both be Numbers"
-        )
+        of: Any = min if isinstance(min, Tensor) else max
+        if of.ndim or of.requires_grad:
+            raise TypeError(
+                f"clamp() received an invalid combination of arguments: min ({type(min).__name__}) and max "
+                f"({type(max).__name__}) must both be Tensors, or both be Numbers"
+            )
+        min, max = (bound.item() if bound is of else bound for bound in (min, max))
     return clamp_rule(input, min, max)
 
 
