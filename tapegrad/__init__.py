@@ -99,6 +99,7 @@ _LATER = {
     "optimize": "",
     "overrides": "",
     "profiler": "autograd",
+    "quasirandom": "",
     "random": "",
     "save": "serialization",
     "signal": "",
