@@ -17,6 +17,7 @@ from tapegrad import functions as _functions
 from tapegrad import interop as _interop
 from tapegrad import looking as _looking
 from tapegrad import namesakes as _namesakes
+from tapegrad import subclasses as _subclasses
 from tapegrad.autograd import (
     enable_grad, inference_mode, is_anomaly_check_nan_enabled, is_anomaly_enabled, is_grad_enabled,
     is_inference_mode_enabled, no_grad, set_grad_enabled,
@@ -98,6 +99,7 @@ _LATER = {
     "optimize": "",
     "overrides": "",
     "profiler": "autograd",
+    "quasirandom": "",
     "random": "",
     "save": "serialization",
     "signal": "",

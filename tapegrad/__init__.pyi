@@ -22,6 +22,7 @@ from tapegrad import nn as nn
 from tapegrad import optim as optim
 from tapegrad import optimize as optimize
 from tapegrad import overrides as overrides
+from tapegrad import quasirandom as quasirandom
 from tapegrad import random as random
 from tapegrad import signal as signal
 from tapegrad import special as special

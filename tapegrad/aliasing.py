@@ -11,6 +11,7 @@ A base knows, weakly, those of its views that are not outdated. A view is outdat
 
 from __future__ import annotations
 
+import functools
 import struct
 import weakref
 from _thread import get_ident
@@ -369,19 +370,20 @@ recording.made_of, recording.family_of = remade, family
 _class, _slot, _kind = vars(object)["__class__"], vars(Tensor)["_slot"], vars(Tensor)["_kind"]
 
 
-class _Outdated(Tensor):
-    """A view whose base was written to: made again as soon as its slot or its kind are asked for."""
+@functools.cache
+def _outdated(cls: Any) -> Any:
+    """The class of such views as are a Tensor, or of a subclass: made again as soon as slot or kind are asked for."""
+    members = {
+        "__slots__": (),
+        "__class__": property(lambda _: cls),
+        "_slot": property(lambda self: renewed(self)._slot),
+        "_kind": property(lambda self: renewed(self)._kind),
+        "__del__": bool,  # no slot whose life could end; called without arguments, in C, where no Ctrl-C is lost
+    }
+    return type(cls)(cls.__name__, (cls,), members)
 
-    __slots__ = ()
 
-    __class__ = property(lambda _: Tensor)
-    _slot = property(lambda self: renewed(self)._slot)
-    _kind = property(lambda self: renewed(self)._kind)
-
-    __del__ = bool  # it has no slot whose life could end; called without arguments, in C, where no Ctrl-C is lost
-
-
-_Outdated.__name__ = _Outdated.__qualname__ = "Tensor"
+_Outdated = _outdated(Tensor)
 recorder.classes_of_views[:] = _Outdated, Recipe
 
 
@@ -393,14 +395,14 @@ def renewed(t: Tensor) -> Tensor:
             f"look at it there first, for example with .item() or .numpy(){pages.THREADS}"
         )
     waiting = [t]
-    while type(waiting[-1]._origin) is _Outdated:
+    while type(waiting[-1]._origin) is not waiting[-1]._origin.__class__:
         waiting.append(waiting[-1]._origin)
     for member in reversed(waiting):
         made = remade(member._recipe, member._origin, True)
         _kind.__set__(member, made._kind)
         _slot.__set__(member, made._slot)
         _class.__set__(made, _Outdated)  # the slot has gone over
-        _class.__set__(member, Tensor)
+        _class.__set__(member, member.__class__)
         _note(member)
     return t
 
@@ -411,7 +413,8 @@ def outdate(t: Tensor) -> None:
     views.outdated[id(t)] = reference = views.current.pop(id(t))
     if t._views is not None:
         views.passages[id(t)] = reference
-    _class.__set__(t, _Outdated)
+    own: Any = t.__class__
+    _class.__set__(t, _outdated(own))
     _slot.__set__(t, 0)
     handle(tape, slot, kind)  # which ends with it
 

@@ -42,7 +42,7 @@ writers: list[Callable[..., Any]] = []  # what writes results into it
 def tensor(value: Any) -> Any:
     """A Tensor; of an array, or a number, one with what it has now."""
     if isinstance(value, Tensor):
-        return value
+        return _REFUSED if overrides.answers(value) else value
     if isinstance(value, NUMBERS) or is_array(value):
         return as_operand(value, current_tape().grad_enabled)
     return _REFUSED
@@ -63,7 +63,7 @@ def tensors(name: str, values: Sequence[Any]) -> list[Tensor]:
 def or_tensor(take: Callable[[Any], Any], value: Any) -> Any:
     """What `take` makes of it, or the Tensor of an array."""
     if isinstance(value, Tensor):
-        return value
+        return tensor(value)
     taken = take(value)
     return tensor(value) if taken is _REFUSED and is_array(value) else taken
 
@@ -464,6 +464,8 @@ def _taken(take: Any, value: Any, name: str, argument: str, word: str, place: in
 
 
 def _repair(value: Any, word: str) -> str:
+    if overrides.answers(value):
+        return ""
     if isinstance(value, Tensor) and not value.ndim and value.requires_grad and word != "tuple of ints":
         return f", at {location()}: the derivative of one that requires grad would be lost; value.detach() is taken"
     return repair(value)

@@ -189,11 +189,17 @@ def _too_deep(data: Any) -> ValueError:
     return ValueError(f"too many dimensions '{type(data).__name__}': sequences are nested more than {_DEEPEST} deep")
 
 
+_NUMBERS = {bool, int, float}
+
+
 def _nested(data: Any, types: set[Any], depth: int) -> Any:
-    """Nested sequences as lists, with the tensors in them made numbers; `types` gathers types, or NumPy's dtypes."""
+    """Nested sequences, with the tensors in them made numbers; `types` gathers types, or NumPy's dtypes."""
     if isinstance(data, (list, tuple)) or (isinstance(data, Tensor) and depth > 0 and data.ndim):
         if depth < -_DEEPEST:
             raise _too_deep(data)
+        if not isinstance(data, Tensor) and _NUMBERS.issuperset(classes := {*map(type, data)}):
+            types |= classes
+            return data
         return [_nested(item, types, depth - 1) for item in data]
     if isinstance(data, Tensor):
         data = _as_number(data)

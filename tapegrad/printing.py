@@ -20,9 +20,6 @@ import numpy as np
 
 from tapegrad.dtypes import BOOL, INT64, get_default_dtype
 
-_PREFIX = "tensor("
-_INDENT = len(_PREFIX)
-
 
 @dataclass
 class _Options:
@@ -90,13 +87,15 @@ def set_printoptions(
 def format_tensor(t: Any) -> str:
     """The text of a Tensor: its elements, then what cannot be told from them."""
     array = t._array()
-    text = _PREFIX + _format_elements(array)
+    is_users = hasattr(t.__class__, "__torch_function__")  # a subclass of Tensor's
+    prefix = f"{t.__class__.__name__}(" if is_users else "tensor("
+    text = prefix + _format_elements(array, len(prefix))
     used = len(text.rpartition("\n")[2]) + 2  # PyTorch keeps two columns free after the elements
     for suffix in _suffixes(t, array.shape):
         length = len(suffix.replace("tapegrad.", "torch."))  # so that lines break where PyTorch's do
         if used + length + 2 > _options.linewidth:
-            text += ",\n" + " " * _INDENT + suffix
-            used = _INDENT + length
+            text += ",\n" + " " * len(prefix) + suffix
+            used = len(prefix) + length
         else:
             text += ", " + suffix
             used += length + 2
@@ -121,7 +120,7 @@ def _suffixes(t: Any, shape: tuple[int, ...]) -> list[str]:
     return suffixes
 
 
-def _format_elements(array: np.ndarray) -> str:
+def _format_elements(array: np.ndarray, indent: int) -> str:
     """The elements in nested brackets."""
     if array.size == 0:
         return "[]"
@@ -131,7 +130,7 @@ def _format_elements(array: np.ndarray) -> str:
         return "[...]"
     shown = array[np.ix_(*(_ends(n, edge) if cut else range(n) for n, cut in zip(array.shape, elided, strict=True)))]
     write, width = _writer(shown)
-    return _brackets(shown.tolist(), elided, _INDENT, write, width)
+    return _brackets(shown.tolist(), elided, indent, write, width)
 
 
 def _ends(length: int, edge: int) -> list[int]:

@@ -474,6 +474,8 @@ def _record_again(op: Elementwise, *operands: Any) -> Any:
 
 
 def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
+    if any(o.__class__ is not Tensor and overrides.answers(o) for o in operands):
+        return overrides.operated(op.name, *operands)
     if any(isinstance(o, Tensor) and o._kind.exported for o in operands):
         given = [steady(local(o)) if isinstance(o, Tensor) else o for o in operands]
         if len(given) < 3 and isinstance(given[0], Tensor) and not any(
@@ -489,7 +491,7 @@ def _record_elementwise(op: Elementwise, *operands: Any) -> Any:
     is_kept = any(isinstance(o, Tensor) and o._kind.requires_grad for o in operands)
     tensors = [operand(o, is_kept) for o in operands]
     if any(t is None for t in tensors):
-        return overrides.operated(op.name, *operands)
+        return NotImplemented
     if op.dtype_operand and _dtype_of(tensors[0]) is UINT8:
         warnings.warn(
             f"{op.name} received a uint8 condition tensor. Use a boolean condition instead",

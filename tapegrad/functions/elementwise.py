@@ -54,7 +54,7 @@ def _taken(name: str, *operands: Any, parameters: tuple[str, ...] = ("input", "o
     """What may stand for tensors: arrays and numbers too, of which the first becomes one where all are numbers."""
     tensors = [isinstance(o, Tensor) or is_array(o) for o in operands]
     for place, o in enumerate(operands):
-        if not tensors[place] and not isinstance(o, NUMBERS):
+        if (not tensors[place] and not isinstance(o, NUMBERS)) or overrides.answers(o):
             raise overrides.refused(
                 f"{name.lstrip('_')}(): argument '{parameters[place]}' (position {place + 1}) must be Tensor, "
                 f"not {type(o).__name__}{repair(o)}",
@@ -364,7 +364,7 @@ def where(condition: Tensor, input: Any = _NOT_GIVEN, other: Any = _NOT_GIVEN) -
     if input is _NOT_GIVEN and other is _NOT_GIVEN:
         return condition.nonzero(as_tuple=True)
     for name, value in (("input", input), ("other", other)):
-        if not isinstance(value, (Tensor, *NUMBERS)) and not is_array(value):
+        if (not isinstance(value, (Tensor, *NUMBERS)) and not is_array(value)) or overrides.answers(value):
             given = "nothing" if value is _NOT_GIVEN else type(value).__name__
             raise overrides.refused(
                 f"where(): argument '{name}' must be Tensor or Number, not {given}{repair(value)}", value
@@ -411,10 +411,13 @@ def clamp(input: Tensor, min: Number | Tensor | None = None, max: Number | Tenso
     tensor([-1.0000,  0.5000,  1.0000])
     """
     if min is not None and max is not None and isinstance(min, Tensor) is not isinstance(max, Tensor):
-        raise TypeError(
-            f"clamp() received an invalid combination of arguments: min ({type(min).__name__}) and max "
-            f"({type(max).__name__}) must both be Tensors, or both be Numbers"
-        )
+        of: Any = min if isinstance(min, Tensor) else max
+        if of.ndim or of.requires_grad:
+            raise TypeError(
+                f"clamp() received an invalid combination of arguments: min ({type(min).__name__}) and max "
+                f"({type(max).__name__}) must both be Tensors, or both be Numbers"
+            )
+        min, max = (bound.item() if bound is of else bound for bound in (min, max))
     return clamp_rule(input, min, max)
 
 

@@ -61,7 +61,7 @@ def _list(name: str, tensors: tuple[Any, ...], where_empty: str = "") -> list[Te
     if where_empty and not given:
         raise RuntimeError(where_empty)
     for i, t in enumerate(given):
-        if not isinstance(t, Tensor):
+        if not isinstance(t, Tensor) or overrides.answers(t):
             raise overrides.refused(
                 f"{name}(): argument 'tensors' must be tuple of Tensors, but found element of type {type(t).__name__} "
                 f"at pos {i}",

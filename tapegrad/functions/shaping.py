@@ -8,7 +8,7 @@ from _thread import get_ident
 from collections.abc import Callable
 from typing import Any, overload
 
-from tapegrad import aliasing, arguments, batched, dtypes, engine, writing
+from tapegrad import aliasing, arguments, batched, creation, dtypes, engine, writing
 from tapegrad.arguments import CAST, Dims, Sizes, Surface, checked, sizes, taking_out
 from tapegrad.batched import Batched, bottom
 from tapegrad.creation import size_of
@@ -234,17 +234,45 @@ def reshape(input: Tensor, shape: Sizes) -> Tensor:
     return _reshaped(layout.view, input, _wanted_shape(input, shape))
 
 
+def _of_bits(a: Tensor, dtype: dtypes.DType) -> Tensor:
+    """The memory of a tensor as elements of a dtype, with no graph: over an array, which all have in common."""
+    kind = a._kind
+    if dtype is kind.dtype:
+        return view(a, kind.shape)
+    own, size = kind.itemsize, dtype.numpy.itemsize
+    purpose = f"to view {kind.dtype.scalar_type} as {dtype.scalar_type} (different element sizes)"
+    if own != size:
+        times = max(size // own, 1)
+        strides = [stride // own for stride in kind.strides]
+        if not kind.ndim:
+            raise RuntimeError(f"self.dim() cannot be 0 {purpose}")
+        if strides[-1] != 1:
+            raise RuntimeError(f"self.stride(-1) must be 1 {purpose}, but got {strides[-1]}")
+        lengths = [("size(-1)", kind.shape[-1]), ("storage_offset()", a.storage_offset())]
+        for word, n in (*lengths, *((f"stride({d})", stride) for d, stride in enumerate(strides[:-1]))):
+            if n % times:
+                raise RuntimeError(f"self.{word} must be divisible by {times} {purpose}, but got {n}")
+    return creation.from_numpy(a.detach().numpy().view(dtype.numpy))
+
+
 @_in_one_step
 def view(self: Tensor, *shape: Any, size: Sizes | None = None, dtype: Any = None) -> Tensor:
-    """Another shape for the same elements in order, as a view.
+    """Another shape for the same elements in order, as a view; with a dtype, the same bits as elements of that.
 
     Raises
     ------
     RuntimeError
-        Where the strides do not allow it: use `reshape`.
+        Where the strides do not allow it: use `reshape`; or bits don't make whole elements.
+
+    >>> import tapegrad as tg
+    >>> tg.arange(4).view(2, 2)
+    tensor([[0, 1],
+            [2, 3]])
+    >>> tg.tensor([1.0, -2.0]).view(tg.int64)
+    tensor([ 4607182418800017408, -4611686018427387904])
     """
     if dtype is not None or (len(shape) == 1 and isinstance(shape[0], dtypes.DType)):
-        raise RuntimeError("view(dtype) is not supported: use .to(dtype)")
+        return _of_bits(self, dtypes.as_dtype(shape[0] if dtype is None else dtype))
     made = _viewed(layout.view, self, _wanted_shape(self, sizes("view", shape, named=size)))
     if made is None:
         raise RuntimeError(

@@ -56,7 +56,7 @@ def _normal_item(item: Any) -> Any:
     elif isinstance(item, (list, tuple, range)) or is_array(item):
         array = np.array(  # a copy: it may be written to before the row is swept
             [v.item() if isinstance(v, Tensor) else v for v in item]
-            if isinstance(item, (list, tuple)) and any(isinstance(v, Tensor) for v in item)
+            if isinstance(item, (list, tuple)) and any(issubclass(own, Tensor) for own in {*map(type, item)})
             else item
         )
         if array.size == 0 and not isinstance(item, np.ndarray):

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 from tapegrad import creation, dtypes
+from tapegrad.overrides import _disabled_torch_function_impl
 from tapegrad.tensor import Tensor
 
 
 class _ParameterMeta(type):
-    """Parameters are Tensors like others, recorded as quickly: what they are is noted on their handles."""
+    """Parameters are Tensors like others, recorded as quickly: what they are is noted on their handles.
+
+    Subclasses of Parameter that users make are subclasses of Tensor, of whose objects the same is noted.
+    """
+
+    def __new__(meta, name: str, bases: tuple[type, ...], members: dict[str, Any], **facts: Any) -> Any:
+        if not any(isinstance(base, _ParameterMeta) for base in bases):
+            return super().__new__(meta, name, bases, members)
+        bases = tuple(_of_tensors(base.__name__) if isinstance(base, _ParameterMeta) else base for base in bases)
+        return types.new_class(name, bases, facts, lambda namespace: namespace.update(members))
+
+    def __subclasscheck__(cls, other: Any) -> bool:
+        return other is cls or (issubclass(other, Tensor) and getattr(other, "_noted", None) == cls.__name__)
 
     def __instancecheck__(cls, t: Any) -> bool:
         if isinstance(t, UninitializedBuffer):
@@ -19,6 +34,17 @@ class _ParameterMeta(type):
 
     def __call__(cls, *args: Any, **facts: Any) -> Any:
         return cls._made(*args, **facts)
+
+
+@functools.cache
+def _of_tensors(name: str) -> type[Tensor]:
+    """What subclasses of Parameter, or Buffer, are made of."""
+
+    def made(cls: type[Tensor], data: Tensor | None = None, requires_grad: bool = name == "Parameter") -> Any:
+        return Tensor._make_subclass(cls, creation.empty(0) if data is None else data, requires_grad)
+
+    members = {"__new__": made, "__torch_function__": _disabled_torch_function_impl, "_noted": name}
+    return types.new_class(name, (Tensor,), {}, lambda namespace: namespace.update(members, __slots__=()))
 
 
 class _Counted(metaclass=_ParameterMeta):

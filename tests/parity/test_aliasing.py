@@ -464,3 +464,37 @@ def test_an_outdated_view_is_a_tensor_like_any_other():
     x.mul_(2)
     del u
     assert x.sum().item() == 96.0
+
+
+BITS = programs("""
+x = tg.tensor([[1.0, -2.0, 0.5, 3.0]] * 2); i = x.view(tg.int64); i[0, 1] = 1 << 62; x[1].mul_(2); y = x * 1; j = i * 1
+
+x = tg.arange(12).reshape(3, 4); s = x.view(tg.int16); s[:, ::4] = 7; y = x + 0; x.add_(1); t = s + 0
+
+x = tg.arange(24, dtype=tg.uint8).reshape(2, 12); y = x.view(tg.int32) + 0; z = x[:, 4:].view(dtype=tg.int32) + 0
+
+x = tg.tensor([1.0, 2.0], requires_grad=True); y = (x * 2).view(tg.int64); g = y.requires_grad; h = y + 0
+
+x = tg.ones(3, 4).T; y = x.view(tg.int64) + 0; b = tg.tensor([0, 1], dtype=tg.uint8).view(tg.bool)
+""")
+NO_BITS = programs("""
+tg.ones(3, dtype=tg.float32).view(tg.float64)
+
+tg.ones(2, 4).T.view(tg.int32)
+
+tg.ones(()).view(tg.int32)
+
+tg.ones(2, 6, dtype=tg.float32)[:, 1:3].view(tg.float64)
+
+tg.ones(2, 3, dtype=tg.float32)[:, :2].view(tg.float64)
+""")
+
+
+@pytest.mark.parametrize("program", BITS)
+def test_other_dtypes_over_the_same_bits(program: str):
+    agree(program)
+
+
+@pytest.mark.parametrize("program", NO_BITS)
+def test_bits_that_make_no_whole_elements_are_refused_alike(program: str):
+    refuse_alike(program, "to view")

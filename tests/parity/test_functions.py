@@ -458,3 +458,10 @@ def test_binary(name: str, pair: tuple[str, str]):
         report(call, differences(run(torch, with_tensors), run(tapegrad, call), text=False, tolerance=None))
         return
     agree_or_refuse_alike(f"x, y = {', '.join(pair)}; tg.{name}(x, y)")
+
+
+def test_one_bound_may_be_a_number_and_the_other_a_tensor_that_stands_for_one():
+    agree("x = tg.tensor([-1.0, 0.5, 3.0]); y = x.clamp(0, tg.tensor(2.0)); z = tg.clip(x, tg.tensor(0), 1.5)")
+    agree("k = tg.clamp(tg.tensor([1, 5]), 0, tg.tensor(2.5, dtype=tg.float64))")
+    for bound in "tg.tensor([2.0])", "tg.tensor(2.0, requires_grad=True)":
+        agree_or_refuse_alike(f"y = tg.clamp(tg.ones(3), 0, {bound})")
