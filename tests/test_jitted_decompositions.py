@@ -116,6 +116,7 @@ COMPLEX = RNG.normal(size=(3, 2)) + 1j * RNG.normal(size=(3, 2))
 TWO, THREE = COMPLEX[:2], COMPLEX[:, 0].copy()
 
 
+@thorough
 def test_complex_hermitian_matrices():
     """The square of a matrix by its eigenvectors, and the matrix and its determinant by its Cholesky factor."""
     x = np.array([0.5 - 1.0j, 2.0 + 0.3j])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numba import float32
 from plain_functions import njit
+from thoroughness import further
 
 import tapegrad as tg
 
@@ -55,7 +56,7 @@ def in_real(text, x, y, w):
     )
 
 
-@pytest.mark.parametrize("texts", [ARRAYS, NUMBERS], ids=["arrays", "numbers"])
+@pytest.mark.parametrize("texts", [ARRAYS, *further(NUMBERS)], ids=["arrays", "numbers"])
 def test_expressions(texts):
     f = defined(texts, "(" + ", ".join(f"r{k}" for k in range(len(texts))) + ")")
     arguments = given(0)

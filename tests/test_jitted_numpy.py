@@ -4,7 +4,7 @@ NumPy's own functions, or of a formula where these take no complex numbers."""
 import numpy as np
 import pytest
 from plain_functions import njit
-from thoroughness import further
+from thoroughness import further, thorough
 
 import tapegrad as tg
 
@@ -88,6 +88,7 @@ def test_forward_mode():
     np.testing.assert_allclose(tg.func.jacfwd(f)(X), tg.func.jacrev(f)(X), rtol=1e-12, atol=1e-12)
 
 
+@thorough
 def test_eigenvectors_of_a_matrix_whose_eigenvalues_are_real():
     f = njit(lambda a: np.linalg.eig(a)[1][0, 1] ** 2 * np.linalg.eig(a)[0][0])
     a = np.array([[2.0, 1.0, 0.3], [0.2, -1.0, 0.5], [0.1, 0.4, 0.7]])
