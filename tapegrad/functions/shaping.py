@@ -613,11 +613,11 @@ def _many_in_one_step(op: Op) -> Callable[[Callable[..., Tensor]], Callable[...,
         @functools.wraps(function)
         def quick(tensors: Any, dim: int = 0) -> Tensor:
             are_many = tensors.__class__ is list or tensors.__class__ is tuple
-            if not are_many or dim.__class__ is not int or not all(isinstance(t, Tensor) for t in tensors):
-                return function(tensors, dim)
+            if not are_many or dim.__class__ is not int or not all(t.__class__ is Tensor for t in tensors):
+                return function(tensors, dim)  # others are refused, batched, or asked
             key, tape = (dim, *[t._kind for t in tensors]), current_tape()
             way = ways.get(key)
-            if way is not None and all(t._tape is tape and t.__class__ is not Batched for t in tensors):
+            if way is not None and all(t._tape is tape for t in tensors):
                 kind, rows = way
                 pieces = [(t, -1, window, flags) for t, (window, flags) in zip(tensors, rows, strict=True)]
                 return appended_together(tape, op, seen(tape.grad_enabled, kind), pieces)
